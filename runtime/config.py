@@ -58,7 +58,8 @@ class LmConfig:
         rising = list(self.delays) == sorted(self.delays)
         _require(self.delays[0] == 0 and rising, "lm.delays", self.delays, "0 first, never falling")
         for name in ("hidden_size", "intermediate_size", "num_layers", "num_heads", "head_dim"):
-            _require(getattr(self, name) > 0, f"lm.{name}", getattr(self, name), "a positive number")
+            value = getattr(self, name)
+            _require(value > 0, f"lm.{name}", value, "a positive number")
         divides = self.num_kv_heads > 0 and self.num_heads % self.num_kv_heads == 0
         _require(divides, "lm.num_kv_heads", self.num_kv_heads, f"a divisor of {self.num_heads}")
         _require(self.head_dim % 2 == 0, "lm.head_dim", self.head_dim, "an even number")
@@ -216,6 +217,8 @@ class LimitsConfig:
         max_script_bytes: longest script in UTF-8.
         frames_per_char: cap on speech by length of text, so that a runaway ends.
         min_frames: the cap is never lower than this.
+        typical_frames_per_char: the pace at which the model usually speaks; turn times of a
+            running stream are estimated with it.
     """
 
     max_rows: int
@@ -223,6 +226,7 @@ class LimitsConfig:
     max_script_bytes: int = 200_000
     frames_per_char: float = 8.0
     min_frames: int = 125
+    typical_frames_per_char: float = 0.85
 
 
 @dataclass(frozen=True, slots=True)
