@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The thread that turns due windows into samples, so that the decode loop never waits for audio.
+
+Windows of equal length are decoded together, whichever streams they belong to; the windows of
+one stream are decoded in order.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+
+import numpy as np
+
+from duologue.runtime.codec.base import Codec
+from duologue.runtime.core import CodeWindow
+from duologue.runtime.errors import DuologueError, EngineError
+from duologue.runtime.job import Job
+
+_log = logging.getLogger(__name__)
+
+
+class CodecWorker:
+    """Decodes windows in the background.
+
+    Args:
+        codec: the decoder.
+        max_batch: windows that are decoded at once.
+    """
+
+    def __init__(self, codec: Codec, max_batch: int) -> None:
+        self._codec = codec
+        self._max_batch = max_batch
+        self._pending: dict[Job, deque[CodeWindow]] = {}
+        self._bell = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._work, name="codec-worker", daemon=True)
+        self._thread.start()
+
+    def put(self, job: Job, windows: list[CodeWindow]) -> None:
+        """Queue windows of one stream, in order."""
+        if not windows:
+            return
+        with self._bell:
+            self._pending.setdefault(job, deque()).extend(windows)
+            self._bell.notify()
+
+    def close(self) -> None:
+        """Stop after the batch in hand; windows that still wait end with `EngineError`."""
+        with self._bell:
+            self._closing = True
+            self._bell.notify()
+        self._thread.join()
+        for job in self._pending:
+            job.stream.fail(EngineError("the engine was stopped"))
+
+    def _work(self) -> None:
+        while True:
+            with self._bell:
+                self._bell.wait_for(lambda: self._closing or self._pending)
+                if self._closing:
+                    return
+                batch = self._take()
+            self._decode([(job, window) for job, window in batch if not job.stream.poll()])
+
+    def _take(self) -> list[tuple[Job, CodeWindow]]:
+        """The window that waits longest, and the next windows of others if as long as it."""
+        batch: list[tuple[Job, CodeWindow]] = []
+        length = next(iter(self._pending.values()))[0].codes.shape[1]
+        for job, windows in list(self._pending.items()):
+            if windows[0].codes.shape[1] != length:
+                continue
+            batch.append((job, windows.popleft()))
+            # A stream with more windows goes to the end of the line.
+            del self._pending[job]
+            if windows:
+                self._pending[job] = windows
+            if len(batch) == self._max_batch:
+                break
+        return batch
+
+    def _decode(self, batch: list[tuple[Job, CodeWindow]]) -> None:
+        if not batch:
+            return
+        try:
+            samples = self._codec.decode(np.stack([window.codes for _, window in batch]))
+            for (job, window), row in zip(batch, samples, strict=True):
+                job.deliver(window, row)
+        except DuologueError as error:
+            self._fail(batch, error)
+        except Exception:
+            _log.exception("the codec failed on a batch of %d windows", len(batch))
+            self._fail(batch, EngineError("the codec failed; the server's log says why"))
+
+    def _fail(self, batch: list[tuple[Job, CodeWindow]], error: DuologueError) -> None:
+        for job, _ in batch:
+            job.stream.fail(error)

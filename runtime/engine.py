@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine: one thread in which all sequences take their steps together."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence as Rows
+from dataclasses import dataclass
+
+import numpy as np
+
+from duologue.runtime.backbone.base import Backbone
+from duologue.runtime.codec_worker import CodecWorker
+from duologue.runtime.core import IntArray
+from duologue.runtime.errors import DuologueError, EngineError
+from duologue.runtime.job import Job
+from duologue.runtime.lm.sampling import choose
+from duologue.runtime.lm.scheduler import PrefillPiece, Scheduler, StepBatch
+from duologue.runtime.lm.sequence import Sequence
+
+_log = logging.getLogger(__name__)
+
+_POLL_S = 0.02
+"""How often callers that can only be asked are asked while nothing else runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """What the engine is doing at this moment."""
+
+    num_running: int
+    num_waiting: int
+    num_steps: int
+
+
+class Engine:
+    """Runs the steps of all sequences and hands due windows to the codec worker.
+
+    Args:
+        backbone: the language model; used by this thread only.
+        codec_worker: where windows go.
+        max_waiting: requests that may wait for a slot.
+        max_prefill_rows: rows of a prompt that one step reads.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        codec_worker: CodecWorker,
+        *,
+        max_waiting: int,
+        max_prefill_rows: int,
+    ) -> None:
+        self._backbone = backbone
+        self._codec_worker = codec_worker
+        self._scheduler = Scheduler(backbone.spec.max_slots, max_waiting, max_prefill_rows)
+        self._jobs: dict[Sequence, Job] = {}
+        self._bell = threading.Condition()
+        self._rung = False
+        self._closing = False
+        self._num_steps = 0
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    def submit(self, job: Job) -> None:
+        """Take a request on.
+
+        Raises:
+            CapacityError: the queue is full.
+            EngineError: the engine has been stopped.
+        """
+        with self._bell:
+            if self._closing:
+                raise EngineError("the engine was stopped")
+            self._scheduler.add(job.sequence)
+            self._jobs[job.sequence] = job
+            job.stream.ring = self._ring
+        self._ring()
+
+    @property
+    def stats(self) -> EngineStats:
+        """Counts of the moment."""
+        with self._bell:
+            running, waiting = len(self._scheduler.running), len(self._scheduler.waiting)
+        return EngineStats(running, waiting, self._num_steps)
+
+    def close(self) -> None:
+        """Stop after the step in hand; requests that still run end with `EngineError`."""
+        with self._bell:
+            self._closing = True
+        self._ring()
+        self._thread.join()
+        self._fail_all(EngineError("the engine was stopped"))
+
+    def step(self) -> bool:
+        """Run one step for everybody who can run; False if nobody can."""
+        self._drop_ended()
+        batch = self._schedule()
+        if batch.is_empty:
+            return False
+        if batch.prefill is not None:
+            self._prefill(batch.prefill)
+        if batch.decode:
+            self._decode(batch.decode)
+        self._num_steps += 1
+        return True
+
+    def _run(self) -> None:
+        while not self._closing:
+            try:
+                has_run = self.step()
+            except DuologueError as error:
+                self._fail_all(error)
+            except Exception:
+                _log.exception("the engine failed in step %d", self._num_steps)
+                self._fail_all(EngineError("the engine failed; the server's log says why"))
+            else:
+                if not has_run:
+                    self._wait()
+
+    def _ring(self) -> None:
+        with self._bell:
+            self._rung = True
+            self._bell.notify()
+
+    def _wait(self) -> None:
+        with self._bell:
+            self._bell.wait_for(lambda: self._rung or self._closing, self._patience_s())
+            self._rung = False
+
+    def _patience_s(self) -> float | None:
+        """How long the engine may sleep if nobody rings."""
+        streams = [job.stream for job in self._jobs.values()]
+        waits = [_POLL_S for stream in streams if stream.must_be_polled]
+        now_s = time.monotonic()
+        waits += [max(0.0, s.deadline_at_s - now_s) for s in streams if s.deadline_at_s]
+        return min(waits, default=None)
+
+    def _drop_ended(self) -> None:
+        with self._bell:
+            jobs = list(self._jobs.values())
+        for job in jobs:
+            if job.stream.poll():
+                self._leave(job)
+
+    def _schedule(self) -> StepBatch:
+        with self._bell:
+            paused = {sequence for sequence, job in self._jobs.items() if job.stream.is_full}
+            return self._scheduler.schedule(paused)
+
+    def _prefill(self, piece: PrefillPiece) -> None:
+        sequence = piece.sequence
+        rows = sequence.prompt_rows[piece.start : piece.stop]
+        logits = self._backbone.prefill(sequence.slot, rows, piece.start, is_last=piece.is_last)
+        sequence.num_prefilled = piece.stop
+        if logits is not None:
+            self._append([sequence], choose(logits, [sequence]))
+
+    def _decode(self, sequences: Rows[Sequence]) -> None:
+        input_ids = np.stack([sequence.new_rows[-1] for sequence in sequences])
+        logits = self._backbone.decode([sequence.slot for sequence in sequences], input_ids)
+        self._append(sequences, choose(logits, sequences))
+
+    def _append(self, sequences: Rows[Sequence], chosen: IntArray) -> None:
+        for sequence, ids in zip(sequences, chosen, strict=True):
+            sequence.append(ids)
+            self._hand_on(self._jobs[sequence])
+
+    def _hand_on(self, job: Job) -> None:
+        windows = job.take_windows()
+        if job.sequence.is_finished:
+            self._leave(job)
+            if job.frames.size == 0:
+                job.finish_empty()
+        self._codec_worker.put(job, windows)
+
+    def _leave(self, job: Job) -> None:
+        with self._bell:
+            slot = self._scheduler.finish(job.sequence)
+            self._jobs.pop(job.sequence, None)
+        if slot is not None:
+            self._backbone.release(slot)
+
+    def _fail_all(self, error: DuologueError) -> None:
+        with self._bell:
+            jobs = list(self._jobs.values())
+        for job in jobs:
+            job.stream.fail(error)
+            self._leave(job)

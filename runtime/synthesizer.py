@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The hallway: the only place that sees all the rooms.
+
+with Synthesizer.load("default") as synthesizer:
+    speech = synthesizer.synthesize("[S1]Have you read it?[S2]Twice.")
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from duologue.models import resolve_bundle
+from duologue.runtime.backbone.base import Backbone, BackboneSpec
+from duologue.runtime.backbone.registry import load_backbone
+from duologue.runtime.codec.base import Codec
+from duologue.runtime.codec.registry import load_codec
+from duologue.runtime.codec.window import Stitcher, WindowPlan
+from duologue.runtime.codec_worker import CodecWorker
+from duologue.runtime.config import Bundle
+from duologue.runtime.core import PcmChunk, Prompt, Speech, SpeechRequest
+from duologue.runtime.engine import Engine, EngineStats
+from duologue.runtime.errors import RequestError
+from duologue.runtime.job import Job
+from duologue.runtime.lm.sampling import resolve_sampling
+from duologue.runtime.lm.sequence import Sequence, new_sequence
+from duologue.runtime.stream import SpeechStream
+from duologue.runtime.text.frontend import apply_frontend
+from duologue.runtime.text.normalize import normalize_script
+from duologue.runtime.text.prompt import build_prompt
+from duologue.runtime.text.script import parse_script
+from duologue.runtime.text.timing import expected_frames, max_frames_for
+from duologue.runtime.text.tokenizer import TextTokenizer
+
+_MAX_WAITING_PER_SLOT = 4
+_MAX_PREFILL_ROWS = 256
+_MAX_BACKLOG_S = 600.0
+_MAX_SEED = 2**63 - 1
+
+
+class Synthesizer:
+    """Turns scripts into audio, many at a time, in this process.
+
+    ```python
+    with Synthesizer.load("default") as synthesizer:
+        speech = synthesizer.synthesize("[S1]Have you read it?[S2]Twice.")
+    ```
+
+    Args:
+        bundle: description of the model.
+        backbone: its language model.
+        codec: its codec.
+        tokenizer: its tokenizer.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        backbone: Backbone,
+        codec: Codec,
+        tokenizer: TextTokenizer,
+    ) -> None:
+        self.bundle = bundle
+        self._backbone = backbone
+        self._codec = codec
+        self._tokenizer = tokenizer
+        max_slots = backbone.spec.max_slots
+        self._codec_worker = CodecWorker(codec, max_batch=max_slots)
+        self._engine = Engine(
+            backbone,
+            self._codec_worker,
+            max_waiting=max_slots * _MAX_WAITING_PER_SLOT,
+            max_prefill_rows=_MAX_PREFILL_ROWS,
+        )
+
+    @classmethod
+    def load(
+        cls,
+        bundle: str | Path = "default",
+        *,
+        engine: str = "auto",
+        max_slots: int | None = None,
+        codec: Codec | None = None,
+    ) -> Synthesizer:
+        """Load a bundle.
+
+        Args:
+            bundle: "default" or a directory.
+            engine: "auto", "torch", "onnx" or "trtllm".
+            max_slots: sequences that run at the same time; None takes the bundle's number.
+            codec: used instead of the bundle's own, e.g. one that runs elsewhere.
+
+        Raises:
+            ConfigError: no such bundle, or its files do not fit its description.
+            EngineUnavailableError: the engine cannot run here.
+        """
+        directory = resolve_bundle(bundle)
+        description = Bundle.load(directory)
+        tokenizer = TextTokenizer.from_file(directory / "tokenizer.json")
+        backbone = load_backbone(description, directory, engine=engine, max_slots=max_slots)
+        return cls(description, backbone, codec or load_codec(description, directory), tokenizer)
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Of the audio."""
+        return self.bundle.codec.sample_rate_hz
+
+    @property
+    def backbone_spec(self) -> BackboneSpec:
+        """Engine, precision, slots and memory of the language model."""
+        return self._backbone.spec
+
+    @property
+    def stats(self) -> EngineStats:
+        """What runs at this moment."""
+        return self._engine.stats
+
+    def submit(
+        self, request: SpeechRequest, is_cancelled: Callable[[], bool] | None = None
+    ) -> SpeechStream:
+        """Begin to speak; returns at once.
+
+        Args:
+            request: what is wanted.
+            is_cancelled: asked between steps whether the caller went away.
+
+        Raises:
+            ScriptError: the script cannot be read.
+            VoiceError: a voice does not fit the model.
+            RequestError: a value is out of range.
+            PromptTooLongError: prompt and speech do not fit into the context.
+            CapacityError: every slot is taken and the queue is full.
+        """
+        submitted_at_s, deadline_s = time.monotonic(), request.deadline_s
+        _check_limits(request)
+        seed = secrets.randbelow(_MAX_SEED) if request.seed is None else request.seed
+        prompt = self._read(request)
+        stream = SpeechStream(
+            script=prompt.script,
+            seed=seed,
+            sample_rate_hz=self.sample_rate_hz,
+            max_ahead_s=request.max_ahead_s,
+            max_backlog_samples=int(_MAX_BACKLOG_S * self.sample_rate_hz),
+            deadline_at_s=None if deadline_s is None else submitted_at_s + deadline_s,
+            is_cancelled=is_cancelled,
+        )
+        job = Job(
+            sequence=self._sequence(request, prompt, seed),
+            plan=WindowPlan(self.bundle.windows),
+            stitcher=Stitcher(self.bundle.windows, self.bundle.codec.samples_per_frame),
+            stream=stream,
+            expected_frames=expected_frames(prompt.script, self.bundle.limits),
+            frame_rate_hz=self.bundle.codec.frame_rate_hz,
+        )
+        self._engine.submit(job)
+        return stream
+
+    def stream(self, script: str, **options: Any) -> Iterator[PcmChunk]:
+        """Speak a script, chunk by chunk; leaving the iterator early cancels the request.
+
+        Args:
+            script: in any notation that the parser knows.
+            options: fields of `SpeechRequest`.
+
+        Yields:
+            Chunks of audio in order.
+        """
+        speech_stream = self.submit(SpeechRequest(script, **options))
+        num_samples = 0
+        try:
+            for chunk in speech_stream:
+                yield chunk
+                num_samples += len(chunk.samples)
+                speech_stream.acknowledge(num_samples)
+        finally:
+            speech_stream.cancel()
+
+    def synthesize(self, script: str, **options: Any) -> Speech:
+        """Speak a whole script; the samples are those that `stream` gives.
+
+        Args:
+            script: in any notation that the parser knows.
+            options: fields of `SpeechRequest`.
+        """
+        chunks = list(self.stream(script, **options))
+        last = chunks[-1]
+        assert last.finish_reason is not None
+        samples = np.concatenate([chunk.samples for chunk in chunks])
+        return Speech(samples, self.sample_rate_hz, last.finish_reason, last.turn_times)
+
+    def close(self) -> None:
+        """Stop; requests that still run end with `EngineError`."""
+        self._engine.close()
+        self._codec_worker.close()
+        self._backbone.close()
+        self._codec.close()
+
+    def __enter__(self) -> Synthesizer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _read(self, request: SpeechRequest) -> Prompt:
+        limits = self.bundle.limits
+        script = parse_script(
+            request.script,
+            max_speakers=self.bundle.prompt.max_speakers,
+            max_bytes=limits.max_script_bytes,
+        )
+        script = apply_frontend(script, request.text_frontend)
+        script = normalize_script(script, request.normalization)
+        return build_prompt(script, request.voices, self.bundle, self._tokenizer)
+
+    def _sequence(self, request: SpeechRequest, prompt: Prompt, seed: int) -> Sequence:
+        limits = self.bundle.limits
+        return new_sequence(
+            prompt.aligned_ids,
+            lm=self.bundle.lm,
+            tokens=self.bundle.tokens,
+            sampling=resolve_sampling(self.bundle.sampling, request.sampling),
+            seed=seed,
+            max_frames=request.max_frames or max_frames_for(prompt.script, limits),
+            # Nobody speaks at twice the usual pace: what does not fit then, never fits.
+            min_frames=expected_frames(prompt.script, limits) // 2,
+            max_rows=self._backbone.spec.max_rows,
+            codebook_size=self.bundle.codec.codebook_size,
+        )
+
+
+def _check_limits(request: SpeechRequest) -> None:
+    seed, max_frames = request.seed, request.max_frames
+    if seed is not None and not 0 <= seed <= _MAX_SEED:
+        raise RequestError(f"seed is {seed}; allowed: 0 to 2^63 - 1")
+    if max_frames is not None and max_frames < 1:
+        raise RequestError(f"max_frames is {max_frames}; allowed: at least 1")
+    for name in ("deadline_s", "max_ahead_s"):
+        value = getattr(request, name)
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise RequestError(f"{name} is {value}; allowed: a number of seconds above 0")
