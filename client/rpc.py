@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the sync and the asyncio client share about the connection itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+from tritonclient.grpc import service_pb2
+
+from duologue.client import contract
+from duologue.client.errors import (
+    CancelledError,
+    DuologueError,
+    EngineError,
+    RequestError,
+    ServerUnavailableError,
+)
+
+DEFAULT_URL = "localhost:8001"
+DEFAULT_TIMEOUT_S = 10.0
+DEFAULT_CHUNK_TIMEOUT_S = 30.0
+
+# How long to wait for the server to close a stream whose last chunk has come.
+END_TIMEOUT_S = 1.0
+
+# One frame of a harmless script: its answer tells the sample rate where the model's
+# configuration does not, or may not be read.
+PROBE_SCRIPT = "[S1]a"
+
+RATE_PARAMETER = "sample_rate_hz"
+
+_SCHEME = "grpc://"
+_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+
+
+def split_scheme(url: str) -> str:
+    """The address that gRPC wants: "host:port" without "grpc://".
+
+    Raises:
+        RequestError: the url has no port, or is of another protocol.
+    """
+    address = url.removeprefix(_SCHEME)
+    host, separator, port = address.rpartition(":")
+    if not (host and separator and port.isdigit()) or "/" in address:
+        raise RequestError(f"the server's address is {url!r}; allowed: HOST:PORT")
+    return address
+
+
+def channel_options(address: str) -> list[tuple[str, int]]:
+    """Settings of a channel: messages of any size, and no proxy between a machine and itself."""
+    options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+    if address.rpartition(":")[0] in _LOOPBACK:
+        options.append(("grpc.enable_http_proxy", 0))
+    return options
+
+
+def error_from_rpc(error: Any, address: str) -> DuologueError:
+    """Turn the failure of a call (not an error response within it) into a type of ours.
+
+    Args:
+        error: a `grpc.RpcError` that has a code and details.
+        address: of the server, for the message.
+
+    Returns:
+        The error, not raised.
+    """
+    code, details = error.code(), error.details()
+    if code == grpc.StatusCode.CANCELLED:
+        return CancelledError("the stream was cancelled")
+    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+        return ServerUnavailableError(f"no answer from {address}: {details}")
+    return EngineError(f"{address} answered {code.name}: {details}")
+
+
+def ready_request() -> Any:
+    """Asks whether the streaming model is loaded."""
+    return service_pb2.ModelReadyRequest(name=contract.STREAMING_MODEL)
+
+
+def config_request() -> Any:
+    """Asks for the configuration of the streaming model."""
+    return service_pb2.ModelConfigRequest(name=contract.STREAMING_MODEL)
+
+
+def rate_from_config(response: Any) -> int | None:
+    """The sample rate as the model's configuration has it, or None if it does not say."""
+    text = response.config.parameters[RATE_PARAMETER].string_value
+    return int(text) if text.isdigit() else None
