@@ -1,13 +1,57 @@
-# duologue: two commands. `make talk` hears it, `make test` checks it; both work in .venv/.
-PYTHON ?= python3
+# duologue. `make talk` hears it, `make test` checks it; everything lives in .venv/.
+
 VENV := .venv
 BIN := $(VENV)/bin
-# A CPU build of torch: the plain name would pull gigabytes of CUDA.
-TORCH := torch==2.13.0
+# The Triton wheel exists for Python 3.10 to 3.12. A name on PATH may be a shim of nothing: try it.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3; do \
+	$$p -c 'import venv' >/dev/null 2>&1 && echo $$p && break; done)
+PIP := $(BIN)/python -m pip --disable-pip-version-check install -q
+# A CPU build of torch, for those who work on the code. `make talk` needs no torch.
+TORCH ?= torch==2.13.0
+UNIT := tests/unit tests/architecture tests/golden
 
-.PHONY: talk test quick dev lint types unit clean
+.PHONY: talk test quick dev lint types unit integration triton wheel clean
 
-quick: dev-stamp lint types unit
+talk: $(VENV)/.talk
+	$(BIN)/duologue say examples/dialogue.txt -o talk.wav
+
+test: lint types unit integration triton wheel
+
+quick: lint types unit
+
+dev: $(VENV)/.dev
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+unit: $(VENV)/.dev
+	$(BIN)/pytest -q $(UNIT)
+	$(BIN)/pytest -q --doctest-modules --pyargs duologue.runtime.text duologue.runtime.lm
+
+integration: $(VENV)/.dev
+	$(BIN)/pytest -q tests/integration
+
+triton: $(VENV)/.dev
+	$(BIN)/pytest -q -m triton tests/triton
+
+wheel: $(VENV)/.dev
+	$(BIN)/python .ci/check_wheel.py
 
 clean:
-	rm -rf $(VENV) build dist talk.wav
+	rm -rf $(VENV) build dist talk.wav *.egg-info
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "no Python 3 with venv found: install python3 and python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.talk: pyproject.toml | $(BIN)/python
+	$(PIP) -e '.[cpu]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	$(PIP) '$(TORCH)' -e '.[dev]'
+	@touch $@ $(VENV)/.talk
