@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The reference engine: plain torch, eager, which all other engines must equal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from duologue.runtime.backbone.base import BackboneSpec, PrefixHandle
+from duologue.runtime.backbone.slots import KV_MEMORY_HINT, SlotTable
+from duologue.runtime.backbone.torch_body import KvCache, Tensor, TorchBody, make_rows
+from duologue.runtime.config import LmConfig
+from duologue.runtime.core import IntArray, Logits
+from duologue.runtime.errors import ConfigError, EngineError
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TorchPrefix:
+    """Keys and values [layers, kv heads, rows, head_dim] of a prefix, on the device."""
+
+    keys: Tensor
+    values: Tensor
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the prefix."""
+        return self.keys.shape[2]
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory that the handle holds."""
+        return self.keys.nbytes + self.values.nbytes
+
+
+class TorchBackbone:
+    """A `Backbone` in plain torch.
+
+    On a CPU the sequences of a decode step are computed one after the other: matrix products of
+    different height round differently there, and a sequence must not depend on its neighbours.
+    On a GPU they share one batch, where the last bits may depend on its size.
+
+    Args:
+        lm: shape of the model.
+        weights_path: `lm.safetensors`.
+        max_slots: sequences at the same time.
+        max_rows: rows per sequence.
+        dtype: "float32", "float16" or "bfloat16", of weights and KV cache.
+        device: "cpu", "cuda" or "cuda:N".
+
+    Raises:
+        ConfigError: a value is out of range, the weights do not fit the model, or memory does
+            not suffice.
+    """
+
+    def __init__(
+        self,
+        lm: LmConfig,
+        weights_path: Path,
+        *,
+        max_slots: int,
+        max_rows: int,
+        dtype: str = "float32",
+        device: str = "cpu",
+    ) -> None:
+        if dtype not in DTYPES:
+            raise ConfigError(f"dtype is {dtype!r}; allowed: {', '.join(DTYPES)}")
+        self._slots = SlotTable(lm, max_slots, max_rows)
+        self._device = device
+        kind = DTYPES[dtype]
+        self._body = TorchBody(lm, weights_path, max_rows, kind, torch.device(device))
+        self.spec = BackboneSpec(
+            lm=lm,
+            engine="torch",
+            dtype=dtype,
+            max_slots=max_slots,
+            max_rows=max_rows,
+            kv_bytes_per_row=lm.kv_elements_per_row * kind.itemsize,
+        )
+        self._cache = _allocate(self.spec, kind, device)
+
+    def prefill(
+        self, slot: int, input_ids: IntArray, start: int = 0, *, is_last: bool = True
+    ) -> Logits | None:
+        """Read rows [start, start + S) of a prompt; see `base.Backbone.prefill`.
+
+        Raises:
+            EngineError: the piece does not fit the slot.
+        """
+        self._slots.check_prefill(slot, input_ids, start)
+        logits = self._forward([slot], input_ids[None])
+        return self._wrap(logits) if is_last else None
+
+    def decode(self, slots: Sequence[int], input_ids: IntArray) -> Logits:
+        """Append one row to each of B sequences; see `base.Backbone.decode`.
+
+        Raises:
+            EngineError: the rows do not fit the slots.
+        """
+        self._slots.check_decode(slots, input_ids)
+        if self._device != "cpu":
+            return self._wrap(self._forward(slots, input_ids[:, None]))
+        alone = [
+            self._forward([slot], row[None, None])
+            for slot, row in zip(slots, input_ids, strict=True)
+        ]
+        return self._wrap(torch.cat(alone))
+
+    def save_prefix(self, slot: int, num_rows: int) -> TorchPrefix:
+        """Copy the keys and values of the first rows of a slot.
+
+        Raises:
+            EngineError: the slot holds fewer rows.
+        """
+        if not 0 < num_rows <= self._slots.rows(slot):
+            raise EngineError(f"num_rows is {num_rows}; allowed: 1 to {self._slots.rows(slot)}")
+        keys = [keys[slot, :, :num_rows] for keys in self._cache.keys]
+        values = [values[slot, :, :num_rows] for values in self._cache.values]
+        return TorchPrefix(torch.stack(keys), torch.stack(values))
+
+    def load_prefix(self, slot: int, handle: PrefixHandle) -> None:
+        """Put a prefix saved by this engine into an empty slot.
+
+        Raises:
+            EngineError: the slot is not empty, or the handle is another engine's.
+        """
+        if not isinstance(handle, TorchPrefix) or self._slots.rows(slot) != 0:
+            raise EngineError(f"slot {slot} takes a TorchPrefix while it is empty")
+        self._slots.set(slot, handle.num_rows)
+        for layer in range(self.spec.lm.num_layers):
+            self._cache.keys[layer][slot, :, : handle.num_rows] = handle.keys[layer]
+            self._cache.values[layer][slot, :, : handle.num_rows] = handle.values[layer]
+
+    def release(self, slot: int) -> None:
+        """Forget the sequence in a slot."""
+        self._slots.set(slot, 0)
+
+    def close(self) -> None:
+        """Give the memory of the KV cache back; the engine cannot be used afterwards."""
+        self._cache = KvCache([], [])
+
+    @torch.inference_mode()
+    def _forward(self, slots: Sequence[int], input_ids: IntArray) -> Tensor:
+        """Read [B, S, K] behind what the slots hold; returns logits [B, sum(V_c)]."""
+        starts = [self._slots.rows(slot) for slot in slots]
+        num_rows = input_ids.shape[1]
+        rows = make_rows(slots, starts, num_rows, self._device)
+        ids = torch.tensor(input_ids, dtype=torch.int64, device=self._device)
+        logits = self._body.forward(ids, rows, self._cache)
+        for slot, start in zip(slots, starts, strict=True):
+            self._slots.set(slot, start + num_rows)
+        return logits
+
+    def _wrap(self, logits: Tensor) -> Logits:
+        return Logits(logits.cpu().numpy(), self.spec.lm.logit_offsets)
+
+
+def _allocate(spec: BackboneSpec, dtype: torch.dtype, device: str) -> KvCache:
+    lm = spec.lm
+    shape = (spec.max_slots, lm.num_kv_heads, spec.max_rows, lm.head_dim)
+    try:
+        tables = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(2 * lm.num_layers)]
+    except (RuntimeError, MemoryError) as error:
+        raise ConfigError(
+            f"the KV cache takes {spec.kv_bytes / 2**30:.1f} GiB, which {device} does not have: "
+            f"{KV_MEMORY_HINT}"
+        ) from error
+    return KvCache(tables[: lm.num_layers], tables[lm.num_layers :])

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Qwen3 body between K embeddings and K heads, in plain torch.
+
+Sources: huggingface/transformers, `models/qwen3/modeling_qwen3.py`; OpenMOSS/MOSS-TTSD v0.7,
+`modeling_asteroid.py` for the embeddings, which are a plain sum over all channels, pads included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from duologue.runtime.backbone.layout import EMBEDDING, FINAL_NORM, head_name, lm_shapes
+from duologue.runtime.backbone.rotary import rotary_tables
+from duologue.runtime.backbone.tensor_file import StoredTensor, TensorFile
+from duologue.runtime.config import LmConfig
+
+Tensor = torch.Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KvCache:
+    """Keys and values of all slots: per layer [max_slots, kv heads, max_rows, head_dim]."""
+
+    keys: list[Tensor]
+    values: list[Tensor]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """Which rows of which slots are being read.
+
+    Attributes:
+        slots: B seats.
+        positions: [B, S], the place of each row in its sequence.
+        longest: rows that the longest of the B sequences holds afterwards.
+    """
+
+    slots: Tensor
+    positions: Tensor
+    longest: int
+
+
+class TorchBody:
+    """Weights of a language model on a device, and its forward pass.
+
+    Args:
+        lm: shape of the model.
+        weights_path: `lm.safetensors`.
+        max_rows: positions to prepare for.
+        dtype: of weights, activations and KV cache.
+        device: where.
+
+    Raises:
+        ConfigError: the file is damaged, or a tensor is missing or of another shape.
+    """
+
+    def __init__(
+        self,
+        lm: LmConfig,
+        weights_path: Path,
+        max_rows: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self.lm = lm
+        stored = TensorFile(weights_path)
+        self._weights = {
+            name: _to_torch(stored.require(name, shape), dtype, device)
+            for name, shape in lm_shapes(lm).items()
+        }
+        tables = rotary_tables(lm, max_rows)
+        self._cos, self._sin = (torch.from_numpy(t).to(device, dtype) for t in tables)
+        self._offsets = torch.tensor(lm.logit_offsets[:-1], device=device)
+
+    def forward(self, input_ids: Tensor, rows: Rows, cache: KvCache) -> Tensor:
+        """Read rows [B, S, K] into the cache; returns the logits [B, sum(V_c)] behind the last."""
+        embedded = F.embedding(input_ids + self._offsets, self._weights[EMBEDDING])
+        hidden = embedded.sum(dim=2)
+        for layer in range(self.lm.num_layers):
+            hidden = self._layer(layer, hidden, rows, cache)
+        last = self._norm(FINAL_NORM, hidden[:, -1])
+        return F.linear(last, self._weights[head_name(self.lm)]).float()
+
+    def _layer(self, layer: int, hidden: Tensor, rows: Rows, cache: KvCache) -> Tensor:
+        prefix = f"layers.{layer}."
+        normed = self._norm(f"{prefix}input_layernorm.weight", hidden)
+        hidden = hidden + self._attention(layer, normed, rows, cache)
+        normed = self._norm(f"{prefix}post_attention_layernorm.weight", hidden)
+        gate, up = self._project(f"{prefix}gate_up_proj.weight", normed).chunk(2, dim=-1)
+        return hidden + self._project(f"{prefix}down_proj.weight", F.silu(gate) * up)
+
+    def _attention(self, layer: int, hidden: Tensor, rows: Rows, cache: KvCache) -> Tensor:
+        lm, prefix = self.lm, f"layers.{layer}."
+        joined = self._project(f"{prefix}qkv_proj.weight", hidden)
+        heads = joined.view(*joined.shape[:-1], -1, lm.head_dim)
+        query, key, value = heads.split([lm.num_heads, lm.num_kv_heads, lm.num_kv_heads], dim=2)
+        query = self._rotate(self._norm(f"{prefix}q_norm.weight", query), rows.positions)
+        key = self._rotate(self._norm(f"{prefix}k_norm.weight", key), rows.positions)
+        keys, values = cache.keys[layer], cache.values[layer]
+        keys[rows.slots[:, None], :, rows.positions] = key
+        values[rows.slots[:, None], :, rows.positions] = value
+        places = torch.arange(rows.longest, device=hidden.device)
+        mask = places <= rows.positions[:, None, :, None]
+        mixed = F.scaled_dot_product_attention(
+            query.transpose(1, 2),
+            keys[rows.slots, :, : rows.longest],
+            values[rows.slots, :, : rows.longest],
+            attn_mask=mask,
+            enable_gqa=True,
+        )
+        return self._project(f"{prefix}o_proj.weight", mixed.transpose(1, 2).flatten(2))
+
+    def _project(self, name: str, values: Tensor) -> Tensor:
+        return F.linear(values, self._weights[name])
+
+    def _norm(self, name: str, values: Tensor) -> Tensor:
+        wide = values.float()
+        mean_square = wide.square().mean(-1, keepdim=True)
+        scaled = wide * torch.rsqrt(mean_square + self.lm.rms_norm_eps)
+        return self._weights[name] * scaled.to(values.dtype)
+
+    def _rotate(self, heads: Tensor, positions: Tensor) -> Tensor:
+        """Rotate [B, S, heads, head_dim]: its first half against its second."""
+        cos, sin = self._cos[positions][:, :, None], self._sin[positions][:, :, None]
+        first, second = heads.chunk(2, dim=-1)
+        return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+
+
+def make_rows(slots: Sequence[int], starts: Sequence[int], num_rows: int, device: str) -> Rows:
+    """Rows [start, start + num_rows) of each slot."""
+    first = torch.tensor(list(starts), device=device)[:, None]
+    positions = first + torch.arange(num_rows, device=device)
+    return Rows(torch.tensor(list(slots), device=device), positions, max(starts) + num_rows)
+
+
+def _to_torch(stored: StoredTensor, dtype: torch.dtype, device: torch.device) -> Tensor:
+    if stored.dtype == "BF16":
+        bits = torch.from_numpy(np.array(stored.data))
+        return bits.view(torch.bfloat16).to(device, dtype)
+    return torch.from_numpy(np.array(stored.data)).to(device, dtype)
