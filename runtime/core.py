@@ -170,6 +170,11 @@ class Prompt:
     num_text_rows: int
     script: Script
 
+    @property
+    def num_rows(self) -> int:
+        """T, text and voices together; the delay adds its own rows later."""
+        return len(self.aligned_ids)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Logits:

@@ -203,42 +203,11 @@ def test_a_transcript_may_hold_tags_and_nothing_else_is_a_tag() -> None:
     assert [(turn.speaker, turn.text) for turn in found] == [(2, "A: one."), (1, "two")]
 
 
-PIECES = st.sampled_from(
-    [
-        "[S1]",
-        "[S2]",
-        "[s1]",
-        "(s2)",
-        "（S1）",
-        "角色1：",
-        "人物2:",
-        "Speaker 1:",
-        "A:",
-        "B: ",
-        "DNA: ",
-        "Alice:",
-        "小明：",
-        "\n",
-        "\r\n",
-        "\n\n",
-        " ",
-        "\t",
-        ":",
-        "：",
-        "你好。",
-        "Hi, there.",
-        "[1]",
-        "http://x",
-        "12:30",
-        "[laugh]",
-        "{",
-        '[{"',
-        "]",
-        "[S3]",
-        "\x00",
-        "\u2028",
-        "\ufeff",
-    ]
+PIECES = st.one_of(
+    st.sampled_from(["[S1]", "[S2]", "[s1]", "(s2)", "（S1）", "[S3]", "[1]", "[laugh]"]),
+    st.sampled_from(["角色1：", "人物2:", "Speaker 1:", "A:", "B: ", "DNA: ", "Alice:", "小明："]),
+    st.sampled_from(["\n", "\r\n", "\n\n", " ", "\t", ":", "：", "\0", "\u2028", "\ufeff"]),
+    st.sampled_from(["你好。", "Hi, there.", "http://x", "12:30", "{", '[{"', "]"]),
 )
 SCRIPTS = st.one_of(st.text(), st.lists(PIECES | st.text(max_size=3), max_size=12).map("".join))
 
@@ -265,7 +234,7 @@ def test_the_canonical_form_reads_as_itself(text: str, max_speakers: int) -> Non
 
 def _spoken(text: str) -> str:
     """What is left without tags, white space and the colons that may belong to tags."""
-    return re.sub(r"[\s:：]", "", SPEAKER_TAG.sub("", text).removeprefix("\ufeff"))
+    return re.sub(r"[\s:：\ufeff]", "", SPEAKER_TAG.sub("", text))
 
 
 @given(st.lists(PIECES.filter(lambda p: "{" not in p), max_size=12).map("".join))
@@ -278,7 +247,7 @@ def test_tags_and_white_space_are_all_that_is_lost(text: str) -> None:
     if script.format in ("tags", "paren_tags", "lines", "plain"):
         assert spoken == _spoken(text)
         return
-    label = r"(?:角色1|人物2|Speaker1|DNA|Alice|小明|A|B)?"
+    label = r"(?:角色1|人物2|Speaker1|DNA|Alice|小明|A|B)*"
     kept = map(re.escape, spoken)
     assert re.fullmatch(label + "".join(f"{character}{label}" for character in kept), _spoken(text))
 

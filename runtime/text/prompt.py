@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a script and voices to the rows that the language model reads first.
+
+    template: <|begin_of_style|>{system}<|end_of_style|>\\n<|begin_of_text|>{text}<|end_of_text|>...
+    text:     the voices' transcripts, then the script, each turn behind its speaker's token
+    rows:     [token, pad, pad, ...] for the text, then [speech_start + c0, c1, ...] for the voices
+
+Source: OpenMOSS/MOSS-TTSD v0.7, `generation_utils.py` (`process_inputs`) and
+`modeling_asteroid.py`. The delay is not applied here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from duologue.runtime.config import Bundle, PromptConfig, TokenIds
+from duologue.runtime.core import IntArray, Normalization, Prompt, Script, Turn, Voice
+from duologue.runtime.errors import ConfigError, ScriptError, VoiceError
+from duologue.runtime.text.normalize import normalize_script
+from duologue.runtime.text.script import tagged_turns
+from duologue.runtime.text.speakers import allowed_speakers
+from duologue.runtime.text.tokenizer import Piece, TextTokenizer
+
+_TEXT_FIELD = "{text}"
+_SYSTEM_FIELD = "{system}"
+
+
+def build_prompt(
+    script: Script,
+    voices: Mapping[int, Voice],
+    bundle: Bundle,
+    tokenizer: TextTokenizer,
+    *,
+    rules: Normalization = "none",
+) -> Prompt:
+    """Lay out text and voices as the model was trained to read them.
+
+    Args:
+        script: parsed, and normalised if it is to be.
+        voices: speaker (1-based) -> voice. A voice whose transcript holds tags, such as
+            `[S1]...[S2]...`, covers several speakers and stands under the first of them.
+        bundle: template, speaker tokens, special ids and codebooks.
+        tokenizer: of the same bundle.
+        rules: text rules for the transcripts; where they merge neighbouring turns of a speaker,
+            the last transcript and the first turn are merged too.
+
+    Returns:
+        Aligned ids [T, K], text rows first.
+
+    Raises:
+        ScriptError: a speaker that the model does not know.
+        VoiceError: codes of the wrong shape or range, an unknown speaker, or a bad transcript.
+        ConfigError: the bundle names a token that the tokenizer does not have.
+    """
+    _check_speakers(script, bundle.prompt)
+    ordered = _ordered_voices(voices, bundle)
+    turns = [*_transcript_turns(ordered, bundle.prompt, rules), *script.turns]
+    pieces = _pieces(turns, bundle.prompt, tokenizer, merge=rules != "none")
+    text_ids = tokenizer.encode_prompt(pieces)
+    text = text_rows(text_ids, bundle.tokens, bundle.lm.num_channels)
+    rows = [text, *(voice_rows(voice.codes, bundle.tokens) for _, voice in ordered)]
+    return Prompt(np.concatenate(rows, axis=0), len(text_ids), script)
+
+
+def text_rows(token_ids: list[int], tokens: TokenIds, num_channels: int) -> IntArray:
+    """Rows [T, K] of a text: the token in channel 0, the speech pad elsewhere."""
+    rows = np.full((len(token_ids), num_channels), tokens.speech_pad, dtype=np.int64)
+    rows[:, 0] = token_ids
+    return rows
+
+
+def voice_rows(codes: IntArray, tokens: TokenIds) -> IntArray:
+    """Rows [T, K] of aligned codes [K, T]: channel 0 speaks its codes as ids of the text."""
+    rows = codes.T.astype(np.int64)
+    rows[:, 0] += tokens.speech_start
+    return rows
+
+
+def check_codes(codes: IntArray, bundle: Bundle, speaker: int) -> None:
+    """Refuse codes that the model cannot read.
+
+    Args:
+        codes: aligned codes, which should be [K, T].
+        bundle: number and size of its codebooks.
+        speaker: for the message.
+
+    Raises:
+        VoiceError: wrong shape, type or range.
+    """
+    num_codebooks, size = bundle.codec.num_codebooks, bundle.codec.codebook_size
+    where = f"the codes of the voice of speaker {speaker}"
+    if codes.ndim != 2 or codes.shape[0] != num_codebooks or codes.shape[1] == 0:
+        raise VoiceError(
+            f"{where} have the shape {list(codes.shape)}; allowed: [{num_codebooks}, 1 or more]"
+        )
+    if not np.issubdtype(codes.dtype, np.integer):
+        raise VoiceError(f"{where} are {codes.dtype}; allowed: integers")
+    lowest, highest = int(codes.min()), int(codes.max())
+    if lowest < 0 or highest >= size:
+        raise VoiceError(f"{where} range from {lowest} to {highest}; allowed: 0 to {size - 1}")
+
+
+def _check_speakers(script: Script, config: PromptConfig) -> None:
+    for turn in script.turns:
+        if not 1 <= turn.speaker <= config.max_speakers:
+            raise ScriptError(
+                f"speaker S{turn.speaker} is none of this model; "
+                f"allowed: {allowed_speakers(config.max_speakers)}",
+                turn.line,
+                turn.column,
+            )
+
+
+def _ordered_voices(voices: Mapping[int, Voice], bundle: Bundle) -> list[tuple[int, Voice]]:
+    ordered = sorted(voices.items(), key=lambda item: item[0])
+    for speaker, voice in ordered:
+        if not 1 <= speaker <= bundle.prompt.max_speakers:
+            raise VoiceError(
+                f"a voice is given for speaker {speaker}; "
+                f"allowed: {allowed_speakers(bundle.prompt.max_speakers)}"
+            )
+        check_codes(voice.codes, bundle, speaker)
+    return ordered
+
+
+def _transcript_turns(
+    voices: list[tuple[int, Voice]], config: PromptConfig, rules: Normalization
+) -> list[Turn]:
+    """What is said in the voices, in the order in which it is heard there."""
+    turns: list[Turn] = []
+    for speaker, voice in voices:
+        try:
+            turns += tagged_turns(voice.transcript, speaker, config.max_speakers)
+        except ScriptError as error:
+            raise VoiceError(f"the transcript of speaker {speaker}'s voice: {error}") from error
+    if not turns:
+        return []
+    try:
+        script = normalize_script(Script(tuple(turns)), rules)
+        _check_speakers(script, config)
+    except ScriptError as error:
+        raise VoiceError(f"the transcripts of the voices: {error}") from error
+    return list(script.turns)
+
+
+def _pieces(
+    turns: list[Turn], config: PromptConfig, tokenizer: TextTokenizer, *, merge: bool
+) -> list[Piece]:
+    """The template with every turn behind its speaker's token."""
+    if config.template.count(_TEXT_FIELD) != 1:
+        raise ConfigError(
+            f"prompt.template is {config.template!r}; allowed: a text that holds {{text}} once"
+        )
+    speaker_ids = [tokenizer.token_id(name) for name in config.speaker_tokens]
+    spoken: list[Piece] = []
+    speaker = 0
+    for turn in turns:
+        if not (merge and turn.speaker == speaker):
+            spoken.append(speaker_ids[turn.speaker - 1])
+        spoken.append(turn.text)
+        speaker = turn.speaker
+    before, after = (
+        tokenizer.split_template(part.replace(_SYSTEM_FIELD, config.system))
+        for part in config.template.split(_TEXT_FIELD)
+    )
+    return [*before, *spoken, *after]
