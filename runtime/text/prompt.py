@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a script and voices to the rows that the language model reads first.
+r"""From a script and voices to the rows that the language model reads first.
 
-    template: <|begin_of_style|>{system}<|end_of_style|>\\n<|begin_of_text|>{text}<|end_of_text|>...
+    template: <|begin_of_style|>{system}<|end_of_style|>\n<|begin_of_text|>{text}<|end_of_text|>...
     text:     the voices' transcripts, then the script, each turn behind its speaker's token
     rows:     [token, pad, pad, ...] for the text, then [speech_start + c0, c1, ...] for the voices
 
