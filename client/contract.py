@@ -104,5 +104,22 @@ RESPONSE_TENSORS = (
 CODEC_SAMPLES = TensorSpec("SAMPLES", "FP32", (-1,))
 CODEC_CODES = TensorSpec("CODES", "INT32", (-1, -1))
 
+# Windows that `codec_decoder` takes in one request: the max_batch_size of its config.
+MAX_DECODER_BATCH = 64
+
+# `dialogue_ensemble` and `dialogue_decoder` behind it take a whole request and give a whole
+# answer: no pacing, no acknowledgement, no chunks.
+WHOLE_REQUEST_TENSORS = tuple(
+    spec for spec in REQUEST_TENSORS if spec not in (MAX_AHEAD_S, ACK_STREAM_ID, ACK_SAMPLES)
+)
+WHOLE_RESPONSE_TENSORS = (
+    PCM,
+    SAMPLE_RATE_HZ,
+    SEED_USED,
+    FINISH_REASON,
+    TURN_TIMES_S,
+    TURN_SPEAKERS,
+)
+
 # An error's type travels in front of its message, because a stream carries no status code.
 ERROR_SEPARATOR = ": "

@@ -60,3 +60,22 @@ class EngineUnavailableError(DuologueError):
 
 class EngineError(DuologueError):
     """An engine failed while it ran; every request it was serving is told so."""
+
+
+def parse_error(text: str) -> DuologueError:
+    """Read back an error that was written as "Type: message".
+
+    Args:
+        text: as it crossed a border between processes.
+
+    Returns:
+        The error, not raised; an `EngineError` with the whole text when the type is unknown.
+
+    >>> parse_error("VoiceError: the voice 'x' is unknown")
+    VoiceError("the voice 'x' is unknown")
+    """
+    name, separator, message = text.partition(": ")
+    kind = globals().get(name) if separator else None
+    if isinstance(kind, type) and issubclass(kind, DuologueError):
+        return kind(message)
+    return EngineError(text)

@@ -1,1 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Starts, checks and stops a tritonserver of our own."""

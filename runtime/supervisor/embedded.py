@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starts, checks and stops a tritonserver of our own."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import socket
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+
+from duologue.model_repository import repository_path
+from duologue.models import resolve_bundle
+from duologue.runtime.config import Bundle
+from duologue.runtime.errors import EngineError, EngineUnavailableError
+from duologue.runtime.supervisor.command import (
+    ServerOptions,
+    server_command,
+    server_environment,
+)
+from duologue.runtime.supervisor.process import GuardedProcess, Leftovers
+from duologue.runtime.supervisor.requirements import SHM_DIR, why_not_embedded
+from duologue.runtime.supervisor.wheel import find_wheel
+
+POLL_S = 0.05
+# tritonserver leaves by itself within its exit timeout unless a client keeps a stream open.
+EXIT_SLACK_S = 5.0
+
+
+class EmbeddedServer:
+    """A tritonserver from the nvidia-pytriton wheel, with our models, for as long as we live.
+
+    Use it as a context manager, or call `start` and `stop`. The server and everything it
+    leaves behind end with this process, however this process ends.
+
+    Attributes:
+        exit_status: of tritonserver once it was stopped (0 is a clean stop); None before.
+    """
+
+    def __init__(
+        self,
+        bundle_dir: str | Path = "default",
+        *,
+        engine: str = "auto",
+        max_slots: int | None = None,
+        host: str = "127.0.0.1",
+        grpc_port: int = 0,
+        http_port: int | None = None,
+        metrics_port: int | None = None,
+        cache_bytes: int = 0,
+        start_timeout_s: float = 120.0,
+        exit_timeout_s: int = 10,
+        log_path: Path | None = None,
+        extra_repositories: tuple[Path, ...] = (),
+    ) -> None:
+        """Describe a server; nothing runs before `start`.
+
+        Args:
+            bundle_dir: folder of the bundle, or "default" for the one that ships with us.
+            engine: "auto", "onnx", "torch" or "trtllm".
+            max_slots: dialogues that run at the same time; None takes the bundle's number.
+            host: address to listen on. Triton has no authentication: keep the loopback.
+            grpc_port: 0 picks a free one.
+            http_port: None keeps the door closed, 0 picks a free one.
+            metrics_port: None keeps the door closed, 0 picks a free one.
+            cache_bytes: size of Triton's response cache; 0 means none.
+            start_timeout_s: how long models may take to load and to answer.
+            exit_timeout_s: how long a stopping server waits for running requests.
+            log_path: where the server's log goes; None keeps it in a folder that is removed.
+            extra_repositories: further Triton model repositories, served as they are.
+
+        Raises:
+            ConfigError: a port is out of range, or there is no such bundle.
+        """
+        self._parameters = _parameters(str(bundle_dir), engine, max_slots)
+        self._start_timeout_s = start_timeout_s
+        self._log_path = log_path
+        self._options = ServerOptions(
+            grpc_port=grpc_port or _free_port(host),
+            host=host,
+            http_port=_free_port(host) if http_port == 0 else http_port,
+            metrics_port=_free_port(host) if metrics_port == 0 else metrics_port,
+            cache_bytes=cache_bytes,
+            exit_timeout_s=exit_timeout_s,
+            extra_repositories=tuple(Path(path).resolve() for path in extra_repositories),
+        )
+        self._root: Path | None = None
+        self._process: GuardedProcess | None = None
+        self.exit_status: int | None = None
+
+    @property
+    def grpc_url(self) -> str:
+        """Address of the gRPC door, as "host:port"."""
+        return f"{self._options.host}:{self._options.grpc_port}"
+
+    @property
+    def http_url(self) -> str | None:
+        """Base address of the HTTP door, or None when it is closed."""
+        return self._base_url(self._options.http_port)
+
+    @property
+    def metrics_url(self) -> str | None:
+        """Address of the Prometheus metrics, or None when that door is closed."""
+        base = self._base_url(self._options.metrics_port)
+        return None if base is None else f"{base}/metrics"
+
+    def _base_url(self, port: int | None) -> str | None:
+        return None if port is None else f"http://{self._options.host}:{port}"
+
+    def start(self) -> None:
+        """Start the server and wait until it has answered a real request.
+
+        Raises:
+            EngineUnavailableError: the server cannot run here; says what to install.
+            ConfigError, EngineError, ...: a model did not load, with the model's own reason,
+                or the server gave no answer in time. Nothing is left running.
+        """
+        reason = why_not_embedded()
+        wheel = find_wheel()
+        if reason is not None or wheel is None:
+            raise EngineUnavailableError(reason or "the package nvidia-pytriton is not installed")
+        # Imported here: tritonclient is not needed to say why the server cannot run.
+        from duologue.runtime.supervisor.layout import prepare_workspace
+
+        self._root = Path(tempfile.mkdtemp(prefix="duologue-"))
+        try:
+            workspace = prepare_workspace(self._root, wheel, repository_path(), self._parameters)
+            # The process id keeps the regions of several servers apart for people, too.
+            shm_prefix = f"duologue_{os.getpid()}_{secrets.token_hex(4)}_"
+            log_path = self._log_path or workspace.log
+            self._process = GuardedProcess(
+                server_command(wheel, workspace, self._options, shm_prefix),
+                environment=server_environment(wheel, os.environ),
+                cwd=workspace.cwd,
+                log_path=log_path,
+                grace_s=self._options.exit_timeout_s + EXIT_SLACK_S,
+                leftovers=Leftovers(self._root, SHM_DIR, shm_prefix),
+            )
+            self._wait_until_ready(self._process, log_path)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _wait_until_ready(self, process: GuardedProcess, log_path: Path) -> None:
+        from duologue.runtime.supervisor.log import start_failure
+        from duologue.runtime.supervisor.probe import port_is_open, speak_two_frames
+
+        deadline = time.monotonic() + self._start_timeout_s
+        while not port_is_open(self._options.host, self._options.grpc_port):
+            if process.wait(POLL_S) is not None:
+                raise start_failure(log_path)
+            if time.monotonic() > deadline:
+                raise EngineError(
+                    f"the Triton server did not load its models in {self._start_timeout_s:g} s"
+                )
+        speak_two_frames(self.grpc_url, max(1.0, deadline - time.monotonic()))
+
+    def stop(self) -> None:
+        """End the server and remove everything it left behind. Idempotent."""
+        if self._process is not None:
+            self.exit_status = self._process.stop()
+            self._process = None
+        if self._root is not None:
+            shutil.rmtree(self._root, ignore_errors=True)
+            self._root = None
+
+    def __enter__(self) -> EmbeddedServer:
+        """Start the server."""
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop the server."""
+        self.stop()
+
+
+def _parameters(bundle: str, engine: str, max_slots: int | None) -> dict[str, str]:
+    """Values for the model parameters; paths are made whole, the server runs elsewhere."""
+    directory = resolve_bundle(bundle).resolve()
+    return {
+        "bundle": str(directory),
+        "engine": engine,
+        "max_slots": "" if max_slots is None else str(max_slots),
+        "sample_rate_hz": str(Bundle.load(directory).codec.sample_rate_hz),
+    }
+
+
+def _free_port(host: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
