@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -28,7 +28,7 @@ from duologue.runtime.config import CodecConfig
 from duologue.runtime.errors import ConfigError
 
 CODEC_FILE = "codec.safetensors"
-StorageDtype = Literal["float32", "float16", "bfloat16"]
+STORAGE_DTYPES = ("float32", "float16", "bfloat16")
 
 _FUSED_PREFIX = "codec_model."
 _RENAMES = (
@@ -79,17 +79,20 @@ def load_codec_checkpoint(weights_path: Path, config_path: Path) -> CodecCheckpo
     return CodecCheckpoint(parameters.codec_config(params), tensors)
 
 
-def write_codec_weights(
-    tensors: Mapping[str, Tensor], path: Path, dtype: StorageDtype = "float32"
-) -> None:
+def write_codec_weights(tensors: Mapping[str, Tensor], path: Path, dtype: str = "float32") -> None:
     """Write `codec.safetensors`, from which every engine of the codec reads.
 
     Args:
         tensors: of a `CodecCheckpoint`.
         path: file to write.
-        dtype: of matrices and kernels. Vectors and codebooks stay in float32: they are small,
-            and the nearest code depends on the latter.
+        dtype: one of `STORAGE_DTYPES`, for matrices and kernels. Vectors and codebooks stay
+            in float32: they are small, and the nearest code depends on the latter.
+
+    Raises:
+        ConfigError: the dtype is none of these.
     """
+    if dtype not in STORAGE_DTYPES:
+        raise ConfigError(f"dtype is {dtype!r}; allowed: {STORAGE_DTYPES}")
     target = getattr(torch, dtype)
     stored = {
         name: tensor.to(torch.float32 if _stays_float32(name, tensor) else target).contiguous()
@@ -176,7 +179,8 @@ def _normalize(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _fold(gain: Tensor, direction: Tensor) -> Tensor:
     """Weight norm per output channel: w = g * v / |v|."""
     norm = direction.flatten(1).norm(dim=1).view(gain.shape)
-    return direction * (gain / norm)
+    weight: Tensor = direction * (gain / norm)
+    return weight
 
 
 def _wanted_shapes(parameters: XyParameters) -> dict[str, tuple[int, ...]]:

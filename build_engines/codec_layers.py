@@ -150,7 +150,7 @@ def length_mask(graph: GraphBuilder, lengths: str, num_positions: str) -> Mask:
 
 
 def fourier_basis(graph: GraphBuilder, n_fft: int) -> tuple[str, str]:
-    """cos and sin of 2 pi k n / n_fft, [n_fft / 2 + 1, n_fft] each.
+    """Cosine and sine of 2 pi k n / n_fft, [n_fft / 2 + 1, n_fft] each.
 
     The graph holds one period of each and looks the angles up; runtimes fold this into a
     constant when they load the graph, so the file stays small.

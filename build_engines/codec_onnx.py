@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Build the codec's two ONNX graphs, written node by node beside `codec.safetensors`.
 
-| graph | inputs | output |
-|---|---|---|
-| `codec_encoder.onnx` | SAMPLES float32 [B, N], NUM_SAMPLES int32 [B, 1] | CODES int32 [B, K, N / hop] |
-| `codec_decoder.onnx` | CODES int32 [B, K, L] | SAMPLES float32 [B, L * samples_per_frame] |
-
-B, N and L are free; N is a multiple of the samples behind a frame, at most one window.
+`codec_encoder.onnx`: SAMPLES float32 [B, N] and NUM_SAMPLES int32 [B, 1] to CODES int32 [B, K, T],
+where N is T whole frames and at most one window, and zero from NUM_SAMPLES on.
+`codec_decoder.onnx`: CODES int32 [B, K, L] to SAMPLES float32 [B, L * samples_per_frame].
+All dimensions but K are free.
 """
 
 from __future__ import annotations

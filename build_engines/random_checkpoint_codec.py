@@ -172,7 +172,7 @@ def _spread_vocoder(model: XyTokenizer) -> None:
     """Give the spectrum a falling slope and phases that differ, so that noise comes out."""
     vocos = model.enhanced_vocos
     for block in vocos.backbone.convnext:
-        block.gamma.fill_(1.0 / len(vocos.backbone.convnext))  # type: ignore[operator, union-attr]
+        block.gamma.fill_(1.0 / len(vocos.backbone.convnext))  # type: ignore[operator]
     out, bins = vocos.head.out, vocos.head.istft.n_fft // 2 + 1
     out.weight[bins:] *= _PHASE_SPREAD
     out.bias[bins:].uniform_(-math.pi, math.pi)

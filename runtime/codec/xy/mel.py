@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from duologue.runtime.core import FloatArray
 
@@ -42,7 +43,7 @@ def _hz_to_mel(hz: float) -> float:
     return float(_LINEAR_END_MEL + np.log(hz / _LINEAR_END_HZ) * _MELS_PER_LOG_HZ)
 
 
-def _mel_to_hz(mels: np.ndarray) -> np.ndarray:
+def _mel_to_hz(mels: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     exponent = (mels - _LINEAR_END_MEL) / _MELS_PER_LOG_HZ
     curved = _LINEAR_END_HZ * np.exp(np.maximum(exponent, 0.0))
     return np.where(mels < _LINEAR_END_MEL, mels * _HZ_PER_MEL, curved)

@@ -28,7 +28,8 @@ class ConvNextBlock(nn.Module):
         """[B, C, T] -> [B, C, T]."""
         y = self.norm(self.dwconv(x).transpose(1, 2))
         y = self.gamma * self.pwconv2(F.gelu(self.pwconv1(y)))
-        return x + y.transpose(1, 2)
+        out: Tensor = x + y.transpose(1, 2)
+        return out
 
 
 class Backbone(nn.Module):

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The codec on onnxruntime: the embedded default, without torch.
+
+A row of a batch runs alone and on one thread, and rows run beside each other on `num_threads`
+threads. So a row's samples depend neither on its neighbours nor on the number of threads, bit
+for bit. It is also the quicker way: on a CPU a batch of eight windows took two to four times as
+long in one call as row by row, because the intermediate tensors no longer fit into the caches.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+
+from duologue.runtime.codec.clip import (
+    ClipWindow,
+    check_codes,
+    check_samples,
+    join_codes,
+    split_clip,
+)
+from duologue.runtime.config import CodecConfig
+from duologue.runtime.core import FloatArray, IntArray
+from duologue.runtime.errors import ConfigError
+
+
+class OnnxCodec:
+    """`duologue.runtime.codec.base.Codec` over two ONNX graphs.
+
+    Args:
+        config: of the codec.
+        encoder_path: graph SAMPLES [B, N], NUM_SAMPLES [B, 1] -> CODES [B, K, T].
+        decoder_path: graph CODES [B, K, L] -> SAMPLES [B, N].
+        num_threads: rows that are worked on at the same time.
+        threads_per_row: threads inside a row; more than one may change the last bits.
+
+    Raises:
+        ConfigError: a graph is missing or cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        config: CodecConfig,
+        encoder_path: Path,
+        decoder_path: Path,
+        *,
+        num_threads: int = 1,
+        threads_per_row: int = 1,
+    ) -> None:
+        self._config = config
+        self._encoder = _load(encoder_path, threads_per_row)
+        self._decoder = _load(decoder_path, threads_per_row)
+        self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="codec")
+
+    @property
+    def config(self) -> CodecConfig:
+        """Rates and limits."""
+        return self._config
+
+    def encode(self, samples: FloatArray) -> IntArray:
+        """Turn audio into codes; see `Codec.encode`.
+
+        Raises:
+            VoiceError: the audio is not mono, or holds what is no finite number.
+        """
+        windows = split_clip(samples, self._config)
+        return join_codes(list(self._pool.map(self._encode_window, windows)), self._config)
+
+    def decode(self, codes: IntArray) -> FloatArray:
+        """Turn windows into samples; see `Codec.decode`.
+
+        Raises:
+            EngineError: the codes do not fit the codec, or the samples are not finite.
+        """
+        check_codes(codes, self._config)
+        return check_samples(np.stack(list(self._pool.map(self._decode_row, codes))))
+
+    def close(self) -> None:
+        """Give the threads back."""
+        self._pool.shutdown()
+
+    def _encode_window(self, window: ClipWindow) -> IntArray:
+        feeds = {
+            "SAMPLES": window.samples[None],
+            "NUM_SAMPLES": np.array([[window.num_samples]], dtype=np.int32),
+        }
+        codes = self._encoder.run(["CODES"], feeds)[0]
+        kept: IntArray = codes[0, :, : window.num_frames].astype(np.int64)
+        return kept
+
+    def _decode_row(self, codes: IntArray) -> FloatArray:
+        feeds = {"CODES": codes[None].astype(np.int32)}
+        samples: FloatArray = self._decoder.run(["SAMPLES"], feeds)[0][0]
+        return samples
+
+
+def _load(path: Path, num_threads: int) -> ort.InferenceSession:
+    if not path.is_file():
+        raise ConfigError(f"codec graph {path} does not exist")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    options.inter_op_num_threads = 1
+    try:
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except RuntimeError as error:
+        raise ConfigError(f"codec graph {path.name} cannot be loaded: {error}") from error
