@@ -99,7 +99,8 @@ class TorchBody:
         lm, prefix = self.lm, f"layers.{layer}."
         joined = self._project(f"{prefix}qkv_proj.weight", hidden)
         heads = joined.view(*joined.shape[:-1], -1, lm.head_dim)
-        query, key, value = heads.split([lm.num_heads, lm.num_kv_heads, lm.num_kv_heads], dim=2)
+        widths = [lm.num_heads, lm.num_kv_heads, lm.num_kv_heads]
+        query, key, value = torch.split(heads, widths, dim=2)
         query = self._rotate(self._norm(f"{prefix}q_norm.weight", query), rows.positions)
         key = self._rotate(self._norm(f"{prefix}k_norm.weight", key), rows.positions)
         keys, values = cache.keys[layer], cache.values[layer]

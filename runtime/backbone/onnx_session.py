@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Opening and running an onnxruntime session on a CPU, with arrays bound in place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
+
+from duologue.runtime.errors import ConfigError, EngineError
+
+MAX_THREADS = 16
+# onnxruntime's own errors have no common base.
+_OPEN_ERRORS = (
+    RuntimeError,
+    MemoryError,
+    ort_state.Fail,
+    ort_state.InvalidArgument,
+    ort_state.InvalidGraph,
+    ort_state.InvalidProtobuf,
+    ort_state.NoSuchFile,
+    ort_state.NotImplemented,
+    ort_state.RuntimeException,
+)
+_RUN_ERRORS = (
+    RuntimeError,
+    MemoryError,
+    ort_state.Fail,
+    ort_state.InvalidArgument,
+    ort_state.RuntimeException,
+)
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+class OnnxSession:
+    """A graph whose inputs and outputs are numpy arrays; outputs are written where they lie.
+
+    Args:
+        graph_path: the graph; files that it points into lie beside it.
+        num_threads: of one run; None takes `default_num_threads`.
+
+    Raises:
+        ConfigError: the graph is missing or cannot be loaded.
+    """
+
+    def __init__(self, graph_path: Path, num_threads: int | None = None) -> None:
+        if not graph_path.is_file():
+            raise ConfigError(f"{graph_path} is missing")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = num_threads or default_num_threads()
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        options.log_severity_level = 3
+        # Idle threads sleep: the codec and the server need the cores between two steps.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(graph_path), options, providers=["CPUExecutionProvider"]
+            )
+        except _OPEN_ERRORS as error:
+            raise ConfigError(f"{graph_path} cannot be loaded: {error}") from error
+
+    def run(self, inputs: Arrays, outputs: Arrays) -> None:
+        """Compute the outputs into the arrays given; one array may be input and output.
+
+        Raises:
+            EngineError: onnxruntime failed.
+        """
+        binding = self._session.io_binding()
+        for name, array in inputs.items():
+            binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+        for name, array in outputs.items():
+            binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+        try:
+            self._session.run_with_iobinding(binding)
+        except _RUN_ERRORS as error:
+            raise EngineError(f"onnxruntime failed: {error}") from error
+
+
+def default_num_threads() -> int:
+    """Cores that this process may use, at most 16: a step gains little from more."""
+    has_affinity = hasattr(os, "sched_getaffinity")
+    available = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    return min(MAX_THREADS, available)

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which engine runs a bundle's language model; engines are imported only when asked for.
+
+`bundle.engines` holds, per kind of engine, what was built for it:
+
+    "torch":  {"status": "built", "dtype": "bfloat16", "weights": "lm.safetensors"}
+    "onnx":   {"status": "built", "dtype": "float32", "graph": "lm.onnx",
+               "weights": "lm.safetensors"}
+    "trtllm": {"status": "what has to be done before it can run"}
+
+`status` is "built" or a sentence; files are relative to the bundle. `dtype` is the precision of
+the weights: of "torch" on a GPU (on a CPU it computes in float32), of "onnx" as stored (it
+computes in float32, or on int8 and int4 weights).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from duologue.runtime.backbone.base import Backbone
+from duologue.runtime.config import Bundle, LmConfig
+from duologue.runtime.errors import ConfigError, EngineUnavailableError
+
+AUTO = "auto"
+BUILT = "built"
+_GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRequest:
+    """What an engine's creator gets.
+
+    Attributes:
+        lm: shape of the model.
+        entry: what the bundle says of the engine.
+        directory: of the bundle.
+        max_slots, max_rows: size of the KV cache.
+    """
+
+    lm: LmConfig
+    entry: dict[str, Any]
+    directory: Path
+    max_slots: int
+    max_rows: int
+
+    def path(self, key: str) -> Path:
+        """The file that the entry names under `key`.
+
+        Raises:
+            ConfigError: the entry names none.
+        """
+        if not isinstance(self.entry.get(key), str):
+            raise ConfigError(f"engines: {key} is {self.entry.get(key)!r}; allowed: a file name")
+        return self.directory / str(self.entry[key])
+
+
+def load_backbone(
+    bundle: Bundle,
+    bundle_dir: Path,
+    *,
+    engine: str = AUTO,
+    max_slots: int | None = None,
+    max_rows: int | None = None,
+) -> Backbone:
+    """Load the language model of a bundle.
+
+    Args:
+        bundle: its description.
+        bundle_dir: where its files lie.
+        engine: "torch", "onnx" or "trtllm"; "auto" takes torch where a GPU is, else onnx, else
+            torch, as far as the bundle has them and their wheels are installed.
+        max_slots: sequences at the same time; None takes the bundle's.
+        max_rows: rows per sequence; None takes the bundle's.
+
+    Raises:
+        ConfigError: the engine is unknown, or a value or file of the bundle cannot work.
+        EngineUnavailableError: the engine was not built, or a wheel is missing.
+    """
+    kind = _choose(bundle) if engine == AUTO else engine
+    if kind not in _CREATORS:
+        allowed = ", ".join([AUTO, *_CREATORS])
+        raise ConfigError(f"engine is {engine!r}; allowed: {allowed}")
+    entry = bundle.engines.get(kind, {"status": "not built: run duologue build"})
+    if entry.get("status") != BUILT:
+        raise EngineUnavailableError(
+            f"bundle {bundle.name!r} has no {kind} engine ({entry.get('status')}); "
+            f"built: {', '.join(_built(bundle)) or 'none'}"
+        )
+    request = EngineRequest(
+        bundle.lm,
+        entry,
+        bundle_dir,
+        bundle.limits.max_slots if max_slots is None else max_slots,
+        bundle.limits.max_rows if max_rows is None else max_rows,
+    )
+    return _CREATORS[kind](request)
+
+
+def _built(bundle: Bundle) -> list[str]:
+    return [kind for kind, entry in bundle.engines.items() if entry.get("status") == BUILT]
+
+
+def _choose(bundle: Bundle) -> str:
+    """The engine that "auto" means for this bundle on this machine."""
+    built = _built(bundle)
+    if "torch" in built and _has_gpu():
+        return "torch"
+    if "onnx" in built and _is_installed("onnxruntime"):
+        return "onnx"
+    if "torch" in built and _is_installed("torch"):
+        return "torch"
+    return built[0] if built else "onnx"
+
+
+def _is_installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
+def _has_gpu() -> bool:
+    # Importing torch takes seconds: ask the system first.
+    if not any(device.exists() for device in _GPU_DEVICES) or not _is_installed("torch"):
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _create_torch(request: EngineRequest) -> Backbone:
+    if not _is_installed("torch"):
+        raise EngineUnavailableError("engine torch needs torch: pip install 'duologue[gpu]'")
+    from duologue.runtime.backbone.torch_backbone import TorchBackbone
+
+    has_gpu = _has_gpu()
+    return TorchBackbone(
+        request.lm,
+        request.path("weights"),
+        max_slots=request.max_slots,
+        max_rows=request.max_rows,
+        dtype=str(request.entry.get("dtype")) if has_gpu else "float32",
+        device="cuda" if has_gpu else "cpu",
+    )
+
+
+def _create_onnx(request: EngineRequest) -> Backbone:
+    if not _is_installed("onnxruntime"):
+        raise EngineUnavailableError("engine onnx needs onnxruntime: pip install 'duologue[cpu]'")
+    from duologue.runtime.backbone.onnx_backbone import OnnxBackbone
+
+    return OnnxBackbone(
+        request.lm,
+        request.path("graph"),
+        max_slots=request.max_slots,
+        max_rows=request.max_rows,
+        dtype=str(request.entry.get("dtype")),
+    )
+
+
+def _create_trtllm(request: EngineRequest) -> Backbone:
+    raise EngineUnavailableError(
+        "engine trtllm cannot be run by this version; allowed: torch on a GPU, which takes the "
+        f"same weights (the bundle says: {request.entry.get('status')})"
+    )
+
+
+_CREATORS: dict[str, Callable[[EngineRequest], Backbone]] = {
+    "torch": _create_torch,
+    "onnx": _create_onnx,
+    "trtllm": _create_trtllm,
+}
