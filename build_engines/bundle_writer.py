@@ -184,7 +184,8 @@ def _may_be_replaced(directory: Path) -> bool:
 
 
 def _settle(path: Path) -> dict[str, Any]:
-    """Make sure that a file is on the disk, and describe it."""
+    """Make sure that a file is on the disk and that others may read it, and describe it."""
+    path.chmod(0o644)
     with path.open("rb") as file:
         os.fsync(file.fileno())
     return describe_file(path)

@@ -109,10 +109,11 @@ def _from_hugging_face(
     model: HubModel, *, offline: bool, cache_dir: Path | None, endpoint: str | None
 ) -> Path:
     try:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
+        from huggingface_hub import errors, snapshot_download
     except ImportError as error:
         raise _missing_library("huggingface_hub", "duologue[build]") from error
+    # HTTPError is the root of its HTTP library's errors; which one that is depends on the version.
+    transport = errors.HTTPError  # type: ignore[attr-defined]
     try:
         folder = snapshot_download(
             model.repository,
@@ -123,7 +124,7 @@ def _from_hugging_face(
             endpoint=endpoint,
         )
     # A missing snapshot and a dropped connection are OSErrors too.
-    except (HfHubHTTPError, HFValidationError, HTTPError, OSError) as error:
+    except (errors.HfHubHTTPError, errors.HFValidationError, transport, OSError) as error:
         raise _unreachable(model, offline, error) from error
     return Path(str(folder))
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from duologue.build_engines.checkpoint import WEIGHT_DTYPES
 from duologue.build_engines.safetensors_writer import TensorEntry, write_safetensors
 from duologue.build_engines.trtllm_layout import Part, body_config, checkpoint_config, rank_layout
 from duologue.runtime.backbone.tensor_file import StoredTensor, TensorFile, float32_to_bfloat16
@@ -21,8 +22,6 @@ from duologue.runtime.config import LmConfig
 from duologue.runtime.errors import ConfigError
 
 CONFIG_FILE = "config.json"
-DTYPES = {"fp32": ("F32", "float32"), "fp16": ("F16", "float16"), "bf16": ("BF16", "bfloat16")}
-"""Precision as the user names it -> safetensors' name, TensorRT-LLM's name."""
 
 _Layout = dict[str, tuple[Part, ...]]
 _Array = npt.NDArray[Any]
@@ -38,7 +37,7 @@ def write_trtllm_checkpoint(
     lm: LmConfig,
     out_dir: Path,
     *,
-    dtype: str = "bf16",
+    dtype: str = "bfloat16",
     tensor_parallel: int = 1,
 ) -> list[Path]:
     """Write one `rank{r}.safetensors` per GPU and `config.json`, one tensor at a time.
@@ -47,7 +46,7 @@ def write_trtllm_checkpoint(
         source: a bundle's `lm.safetensors`.
         lm: shape of the model.
         out_dir: is made when missing.
-        dtype: "fp32", "fp16" or "bf16".
+        dtype: "float32", "float16" or "bfloat16".
         tensor_parallel: number of GPUs that share every layer.
 
     Returns:
@@ -57,9 +56,9 @@ def write_trtllm_checkpoint(
         ConfigError: the model does not divide over so many ranks, or a tensor is missing or
             of another shape.
     """
-    if dtype not in DTYPES:
-        raise ConfigError(f"dtype is {dtype!r}; allowed for trtllm: {', '.join(DTYPES)}")
-    stored, long_dtype = DTYPES[dtype]
+    if dtype not in WEIGHT_DTYPES:
+        raise ConfigError(f"dtype is {dtype!r}; allowed for trtllm: {', '.join(WEIGHT_DTYPES)}")
+    stored = WEIGHT_DTYPES[dtype]
     layout = rank_layout(lm, tensor_parallel)
     for parts in layout.values():
         source.require(parts[0].source, parts[0].shape)
@@ -73,7 +72,7 @@ def write_trtllm_checkpoint(
         write_safetensors(
             path, entries, _rank_reader(source, layout, rank, tensor_parallel, stored)
         )
-    config = json.dumps(checkpoint_config(lm, long_dtype, tensor_parallel), indent=2)
+    config = json.dumps(checkpoint_config(lm, dtype, tensor_parallel), indent=2)
     (out_dir / CONFIG_FILE).write_text(config + "\n", encoding="utf-8")
     return [*written, out_dir / CONFIG_FILE]
 

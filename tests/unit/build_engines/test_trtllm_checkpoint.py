@@ -46,7 +46,9 @@ def write_source(path: Path, lm: LmConfig = LM, dtype: str = "F32") -> TensorFil
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 4, 8])
-@pytest.mark.parametrize(("source", "dtype"), [("F32", "fp32"), ("BF16", "bf16"), ("F16", "fp16")])
+@pytest.mark.parametrize(
+    ("source", "dtype"), [("F32", "float32"), ("BF16", "bfloat16"), ("F16", "float16")]
+)
 def test_the_inverse_gives_back_every_bit_of_the_body(
     tmp_path: Path, ranks: int, source: str, dtype: str
 ) -> None:
@@ -109,7 +111,7 @@ def test_each_rank_holds_its_share(
 
 def test_a_rank_holds_its_own_query_rows_and_the_key_head_they_look_at(tmp_path: Path) -> None:
     source = write_source(tmp_path / "lm.safetensors")
-    write_trtllm_checkpoint(source, LM, tmp_path / "out", dtype="fp32", tensor_parallel=4)
+    write_trtllm_checkpoint(source, LM, tmp_path / "out", dtype="float32", tensor_parallel=4)
     whole = source["layers.0.qkv_proj.weight"].data
     query, key, value = whole[:32], whole[32:40], whole[40:]
     gate_up = source["layers.0.gate_up_proj.weight"].data
@@ -125,7 +127,7 @@ def test_a_rank_holds_its_own_query_rows_and_the_key_head_they_look_at(tmp_path:
 
 def test_the_shares_of_all_ranks_compute_what_the_whole_computes(tmp_path: Path) -> None:
     source = write_source(tmp_path / "lm.safetensors")
-    write_trtllm_checkpoint(source, LM, tmp_path / "out", dtype="fp32", tensor_parallel=4)
+    write_trtllm_checkpoint(source, LM, tmp_path / "out", dtype="float32", tensor_parallel=4)
     rows = np.random.default_rng(1).standard_normal((5, LM.hidden_size)).astype(np.float32)
 
     def feed_forward(gate: np.ndarray, up: np.ndarray, down: np.ndarray) -> np.ndarray:
@@ -144,7 +146,7 @@ def test_the_shares_of_all_ranks_compute_what_the_whole_computes(tmp_path: Path)
 
 def test_config_tells_the_engine_what_it_must_know(tmp_path: Path) -> None:
     source = write_source(tmp_path / "lm.safetensors")
-    write_trtllm_checkpoint(source, LM, tmp_path / "out", dtype="bf16", tensor_parallel=2)
+    write_trtllm_checkpoint(source, LM, tmp_path / "out", dtype="bfloat16", tensor_parallel=2)
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["architecture"] == ARCHITECTURE
     assert config["dtype"] == "bfloat16"
@@ -165,7 +167,7 @@ def test_a_number_of_gpus_that_does_not_divide_is_refused(tmp_path: Path, ranks:
 
 def test_an_unknown_precision_is_refused(tmp_path: Path) -> None:
     source = write_source(tmp_path / "lm.safetensors")
-    with pytest.raises(ConfigError, match=r"int4.*fp32, fp16, bf16"):
+    with pytest.raises(ConfigError, match=r"int4.*float32, float16, bfloat16"):
         write_trtllm_checkpoint(source, LM, tmp_path / "out", dtype="int4")
 
 
@@ -180,7 +182,7 @@ def test_weights_of_another_model_are_refused_before_anything_is_written(tmp_pat
 def test_ranks_that_disagree_about_a_shared_tensor_are_found(tmp_path: Path) -> None:
     source = write_source(tmp_path / "lm.safetensors")
     out = tmp_path / "out"
-    write_trtllm_checkpoint(source, LM, out, dtype="fp32", tensor_parallel=2)
+    write_trtllm_checkpoint(source, LM, out, dtype="float32", tensor_parallel=2)
     path = out / "rank1.safetensors"
     file = TensorFile(path)
     begin = file["ln_f.weight"].offset
@@ -220,10 +222,10 @@ def test_a_large_value_becomes_infinite_in_float16_and_survives_in_bfloat16(
         lambda name: [np.full(shapes[name], 1e30, np.float32)],
     )
     source = TensorFile(tmp_path / "lm.safetensors")
-    for dtype in ("fp16", "bf16"):
+    for dtype in ("float16", "bfloat16"):
         write_trtllm_checkpoint(source, lm, tmp_path / dtype, dtype=dtype)
-    assert np.isinf(read_trtllm_checkpoint(tmp_path / "fp16")["norm.weight"]).all()
-    bits = read_trtllm_checkpoint(tmp_path / "bf16")["norm.weight"]
+    assert np.isinf(read_trtllm_checkpoint(tmp_path / "float16")["norm.weight"]).all()
+    bits = read_trtllm_checkpoint(tmp_path / "bfloat16")["norm.weight"]
     values = (bits.astype(np.uint32) << 16).view(np.float32)
     np.testing.assert_allclose(values, 1e30, rtol=2**-8)
 

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a build is asked for, checked before anything is read or written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from duologue.runtime.config import LimitsConfig, WindowConfig
+from duologue.runtime.errors import ConfigError
+
+ENGINES = ("torch", "onnx", "trtllm")
+Precision = Literal["float32", "float16", "bfloat16"]
+PRECISIONS: dict[str, Precision] = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+"""Precision as the user names it -> as the bundle names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """What to build, and how.
+
+    Attributes:
+        engines: for which engines of the language model.
+        dtype: precision in which the weights of the language model are stored.
+        codec_dtype: the same for the codec.
+        tensor_parallel: GPUs over which TensorRT-LLM shares the model.
+        codec_config: yaml of the codec; None takes the one beside its weights.
+        name: of the bundle; None takes that of its directory.
+        description: a sentence for people.
+        trained: False marks a model that makes noise.
+        windows: the window ladder; None takes the codec's own.
+        limits: None takes those that suit the model.
+        parity: whether the engines are compared with the reference.
+    """
+
+    engines: tuple[str, ...] = ("onnx",)
+    dtype: Precision = "float32"
+    codec_dtype: Precision = "float32"
+    tensor_parallel: int = 1
+    codec_config: Path | None = None
+    name: str | None = None
+    description: str = ""
+    trained: bool = True
+    windows: WindowConfig | None = None
+    limits: LimitsConfig | None = None
+    parity: bool = True
+
+    def __post_init__(self) -> None:
+        unknown = [engine for engine in self.engines if engine not in ENGINES]
+        if unknown or not self.engines:
+            raise ConfigError(f"engines is {self.engines!r}; allowed: some of {', '.join(ENGINES)}")
+        for field in ("dtype", "codec_dtype"):
+            if getattr(self, field) not in PRECISIONS.values():
+                allowed = ", ".join(PRECISIONS.values())
+                raise ConfigError(f"{field} is {getattr(self, field)!r}; allowed: {allowed}")
+        if self.tensor_parallel < 1:
+            raise ConfigError(f"tensor_parallel is {self.tensor_parallel}; allowed: 1 or more")
