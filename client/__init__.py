@@ -33,14 +33,14 @@ from duologue.client.errors import (
     StreamTimeoutError,
     VoiceError,
 )
-from duologue.client.types import AudioChunk, Speech, SpeechOptions, TurnTime, Voice
-from duologue.client.wav import WavWriter
 
 if TYPE_CHECKING:
     from duologue.client.aio_client import AsyncDialogueClient
     from duologue.client.aio_stream import AsyncSpeechStream
     from duologue.client.grpc_client import DialogueClient
     from duologue.client.stream import SpeechStream
+    from duologue.client.types import AudioChunk, Speech, SpeechOptions, TurnTime, Voice
+    from duologue.client.wav import WavWriter
 
 __all__ = [
     "AsyncDialogueClient",
@@ -67,12 +67,18 @@ __all__ = [
     "WavWriter",
 ]
 
-# gRPC takes a third of a second to import, so it is imported with the first client.
+# numpy and gRPC take half a second to import: each comes with the first name that needs it.
 _HOMES = {
     "AsyncDialogueClient": "aio_client",
     "AsyncSpeechStream": "aio_stream",
+    "AudioChunk": "types",
     "DialogueClient": "grpc_client",
+    "Speech": "types",
+    "SpeechOptions": "types",
     "SpeechStream": "stream",
+    "TurnTime": "types",
+    "Voice": "types",
+    "WavWriter": "wav",
 }
 
 

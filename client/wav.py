@@ -12,7 +12,7 @@ import struct
 import sys
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -73,7 +73,7 @@ class WavWriter:
         num_samples: written so far.
     """
 
-    def __init__(self, target: str | Path | BinaryIO, sample_rate_hz: int) -> None:
+    def __init__(self, target: str | Path | IO[bytes], sample_rate_hz: int) -> None:
         """Open the target and write the header of an empty file.
 
         Args:
@@ -84,7 +84,7 @@ class WavWriter:
         self._sample_rate_hz = sample_rate_hz
         self._owns_stream = False
         if target == "-":
-            self._stream: BinaryIO = sys.stdout.buffer
+            self._stream: IO[bytes] = sys.stdout.buffer
         elif isinstance(target, (str, Path)):
             # Unbuffered: data reaches the file before the header that counts it.
             self._stream = open(target, "wb", buffering=0)  # noqa: SIM115

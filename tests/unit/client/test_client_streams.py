@@ -111,10 +111,10 @@ def test_event_loop_runs_on_while_a_stream_waits(serve):
     asyncio.run(both())
 
 
-def test_import_of_the_client_leaves_grpc_alone():
-    code = "import sys, duologue.client; print('grpc' in sys.modules, 'torch' in sys.modules)"
+def test_import_of_the_client_leaves_everything_heavy_alone():
+    code = "import sys, duologue.client; print(*{'grpc', 'torch', 'numpy'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False", "False"]
+    assert done.stdout.split() == []
 
 
 def test_every_public_name_can_be_had():

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The program `duologue`: one verb per file."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from duologue.cli.doors import Doors
+from duologue.cli.say import say
+from duologue.cli.serve import serve
+
+app = typer.Typer(
+    help="Two people talk: streaming dialogue speech from a script.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(version("duologue"))
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    ctx: typer.Context,
+    debug: Annotated[
+        bool,
+        typer.Option("--debug", envvar="DUOLOGUE_DEBUG", help="Show tracebacks of errors."),
+    ] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Two people talk: streaming dialogue speech from a script."""
+    # A caller that has opened doors of its own (a test) hands them in as the context's object.
+    ctx.obj = ctx.obj or Doors()
+
+
+app.command()(say)
+app.command()(serve)
