@@ -62,7 +62,7 @@ class CodecWorker:
                 if self._closing:
                     return
                 batch = self._take()
-            self._decode([(job, window) for job, window in batch if not job.stream.poll()])
+            self._decode([(job, window) for job, window in batch if job.stream.check()])
 
     def _take(self) -> list[tuple[Job, CodeWindow]]:
         """The window that waits longest, and the next windows of others if as long as it."""

@@ -142,6 +142,8 @@ class SpeechRequest:
         deadline_s: seconds from submission until the stream ends with `DeadlineError`.
         max_ahead_s: how far, in seconds of audio, the producer may run ahead of what the
             caller has acknowledged; None is unpaced.
+        codes_only: make codes and no audio (`SpeechStream.codes`), for those who decode them
+            otherwise.
     """
 
     script: str
@@ -153,6 +155,7 @@ class SpeechRequest:
     max_frames: int | None = None
     deadline_s: float | None = None
     max_ahead_s: float | None = None
+    codes_only: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -22,9 +22,6 @@ from duologue.runtime.lm.sequence import Sequence
 
 _log = logging.getLogger(__name__)
 
-_POLL_S = 0.02
-"""How often callers that can only be asked are asked while nothing else runs."""
-
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
@@ -133,16 +130,14 @@ class Engine:
     def _patience_s(self) -> float | None:
         """How long the engine may sleep if nobody rings."""
         streams = [job.stream for job in self._jobs.values()]
-        waits = [_POLL_S for stream in streams if stream.must_be_polled]
-        now_s = time.monotonic()
-        waits += [max(0.0, s.deadline_at_s - now_s) for s in streams if s.deadline_at_s]
-        return min(waits, default=None)
+        deadlines_s = [s.deadline_at_s for s in streams if s.deadline_at_s is not None]
+        return max(0.0, min(deadlines_s) - time.monotonic()) if deadlines_s else None
 
     def _drop_ended(self) -> None:
         with self._bell:
             jobs = list(self._jobs.values())
         for job in jobs:
-            if job.stream.poll():
+            if not job.stream.check():
                 self._leave(job)
 
     def _schedule(self) -> StepBatch:
@@ -172,8 +167,8 @@ class Engine:
         windows = job.take_windows()
         if job.sequence.is_finished:
             self._leave(job)
-            if job.frames.size == 0:
-                job.finish_empty()
+            if job.ends_without_audio:
+                job.finish_without_audio()
         self._codec_worker.put(job, windows)
 
     def _leave(self, job: Job) -> None:

@@ -10,7 +10,6 @@ import numpy as np
 from duologue.runtime.codec.window import Stitcher, WindowPlan
 from duologue.runtime.core import (
     CodeWindow,
-    FinishReason,
     FloatArray,
     IntArray,
     PcmChunk,
@@ -33,6 +32,7 @@ class Job:
         stream: where chunks go.
         expected_frames: length of the speech as the text suggests it.
         frame_rate_hz: of the codec.
+        codes_only: no window is wanted; the stream ends with one empty chunk.
         frames: [K, T], all frames so far.
     """
 
@@ -42,6 +42,7 @@ class Job:
     stream: SpeechStream
     expected_frames: int
     frame_rate_hz: float
+    codes_only: bool = False
     frames: IntArray = field(default_factory=lambda: np.empty((0, 0), dtype=np.int64))
     _num_chunks: int = 0
 
@@ -52,19 +53,27 @@ class Job:
             self.frames = fresh
         elif fresh.size:
             self.frames = np.concatenate([self.frames, fresh], axis=1)
-        windows = []
+        windows: list[CodeWindow] = []
+        if self.codes_only:
+            return windows
         while window := self.plan.next(self.frames, is_complete=self.sequence.is_finished):
             windows.append(window)
         return windows
 
-    def finish_empty(self) -> None:
-        """End a stream whose sequence gave no frame at all."""
-        self.stream.put(self._chunk(np.empty(0, dtype=np.float32), first_frame=0, is_last=True))
+    @property
+    def ends_without_audio(self) -> bool:
+        """No window will end the stream: there is no frame, or no audio is wanted."""
+        return self.codes_only or self.frames.size == 0
+
+    def finish_without_audio(self) -> None:
+        """End such a stream with one empty chunk."""
+        chunk = self._chunk(np.empty(0, dtype=np.float32), first_frame=0, is_last=True)
+        self.stream.put(chunk, self.frames)
 
     def deliver(self, window: CodeWindow, samples: FloatArray) -> None:
         """Join one decoded window [L * samples_per_frame] to the stream."""
         final = self.stitcher.push(window, samples)
-        self.stream.put(self._chunk(final, window.first_frame, window.is_last))
+        self.stream.put(self._chunk(final, window.first_frame, window.is_last), self.frames)
 
     def _chunk(self, samples: FloatArray, first_frame: int, is_last: bool) -> PcmChunk:
         script = self.stream.script
@@ -79,16 +88,11 @@ class Job:
             speaker=script.turns[turn].speaker,
             turn_timing=TurnTiming.ESTIMATED,
             is_last=is_last,
-            finish_reason=self.finish_reason if is_last else None,
+            finish_reason=self.sequence.finish_reason if is_last else None,
             turn_times=self._turn_times() if is_last else (),
         )
         self._num_chunks += 1
         return chunk
-
-    @property
-    def finish_reason(self) -> FinishReason:
-        """Why the sequence ended."""
-        return self.sequence.finish_reason
 
     def _turn_times(self) -> tuple[TurnTime, ...]:
         script = self.stream.script

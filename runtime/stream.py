@@ -9,8 +9,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from duologue.runtime.core import PcmChunk, Script
-from duologue.runtime.errors import CancelledError, DeadlineError, DuologueError
+from duologue.runtime.core import IntArray, PcmChunk, Script
+from duologue.runtime.errors import (
+    CancelledError,
+    DeadlineError,
+    DuologueError,
+    RequestError,
+)
 
 
 class SpeechStream:
@@ -35,7 +40,6 @@ class SpeechStream:
         max_ahead_s: float | None,
         max_backlog_samples: int,
         deadline_at_s: float | None = None,
-        is_cancelled: Callable[[], bool] | None = None,
     ) -> None:
         self.stream_id = secrets.token_urlsafe(12)
         self.script = script
@@ -44,11 +48,11 @@ class SpeechStream:
         self._max_ahead_samples = None if max_ahead_s is None else int(max_ahead_s * sample_rate_hz)
         self._max_backlog_samples = max_backlog_samples
         self.deadline_at_s = deadline_at_s
-        self._is_cancelled = is_cancelled
         self._outlet: queue.SimpleQueue[PcmChunk | DuologueError] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._ended = False
         self._exhausted = False
+        self._codes: IntArray | None = None
         self._delivered_samples = 0
         self._acknowledged_samples = 0
         self._taken_samples = 0
@@ -82,6 +86,13 @@ class SpeechStream:
             self._acknowledged_samples = max(self._acknowledged_samples, num_samples)
         self.ring()
 
+    @property
+    def codes(self) -> IntArray:
+        """All codes [K, T] of the speech, once its last chunk has been taken."""
+        if self._codes is None:
+            raise RequestError("codes are asked for while the speech is still being made")
+        return self._codes
+
     # What the producer does.
 
     @property
@@ -103,27 +114,19 @@ class SpeechStream:
         """Samples handed out so far."""
         return self._delivered_samples
 
-    @property
-    def must_be_polled(self) -> bool:
-        """Only asking tells whether the caller is still there."""
-        return self._is_cancelled is not None
-
-    def poll(self) -> bool:
-        """End the stream if its deadline passed or its caller went away; True once ended."""
-        if self._ended:
-            return True
+    def check(self) -> bool:
+        """End the stream if its deadline passed; whether it is still wanted."""
         if self.deadline_at_s is not None and time.monotonic() >= self.deadline_at_s:
             self.fail(DeadlineError("the request's deadline passed before its audio was complete"))
-        elif self._is_cancelled is not None and self._is_cancelled():
-            self.cancel()
-        return self._ended
+        return not self._ended
 
-    def put(self, chunk: PcmChunk) -> None:
-        """Hand out a chunk; ignored once the stream has ended."""
+    def put(self, chunk: PcmChunk, codes: IntArray) -> None:
+        """Hand out a chunk, and all codes so far; ignored once the stream has ended."""
         with self._lock:
             if self._ended:
                 return
             self._ended = chunk.is_last
+            self._codes = codes if chunk.is_last else None
             self._delivered_samples += len(chunk.samples)
             self._outlet.put(chunk)
 

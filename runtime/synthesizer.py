@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -122,14 +122,11 @@ class Synthesizer:
         """What runs at this moment."""
         return self._engine.stats
 
-    def submit(
-        self, request: SpeechRequest, is_cancelled: Callable[[], bool] | None = None
-    ) -> SpeechStream:
+    def submit(self, request: SpeechRequest) -> SpeechStream:
         """Begin to speak; returns at once.
 
         Args:
             request: what is wanted.
-            is_cancelled: asked between steps whether the caller went away.
 
         Raises:
             ScriptError: the script cannot be read.
@@ -149,7 +146,6 @@ class Synthesizer:
             max_ahead_s=request.max_ahead_s,
             max_backlog_samples=int(_MAX_BACKLOG_S * self.sample_rate_hz),
             deadline_at_s=None if deadline_s is None else submitted_at_s + deadline_s,
-            is_cancelled=is_cancelled,
         )
         job = Job(
             sequence=self._sequence(request, prompt, seed),
@@ -158,6 +154,7 @@ class Synthesizer:
             stream=stream,
             expected_frames=expected_frames(prompt.script, self.bundle.limits),
             frame_rate_hz=self.bundle.codec.frame_rate_hz,
+            codes_only=request.codes_only,
         )
         self._engine.submit(job)
         return stream
@@ -222,7 +219,9 @@ class Synthesizer:
         )
         script = apply_frontend(script, request.text_frontend)
         script = normalize_script(script, request.normalization)
-        return build_prompt(script, request.voices, self.bundle, self._tokenizer)
+        return build_prompt(
+            script, request.voices, self.bundle, self._tokenizer, rules=request.normalization
+        )
 
     def _sequence(self, request: SpeechRequest, prompt: Prompt, seed: int) -> Sequence:
         limits = self.bundle.limits
