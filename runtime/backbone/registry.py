@@ -8,9 +8,9 @@
                "weights": "lm.safetensors"}
     "trtllm": {"status": "what has to be done before it can run"}
 
-`status` is "built" or a sentence; files are relative to the bundle. `dtype` is the precision of
-the weights: of "torch" on a GPU (on a CPU it computes in float32), of "onnx" as stored (it
-computes in float32, or on int8 and int4 weights).
+(The codec's engines stand there too, under names of their own.) `status` is "built" or says why
+not; files are relative to the bundle. `dtype` is the precision of the weights: of "torch" on a
+GPU (on a CPU it computes in float32), of "onnx" as stored (it computes in float32).
 """
 
 from __future__ import annotations
@@ -101,7 +101,8 @@ def load_backbone(
 
 
 def _built(bundle: Bundle) -> list[str]:
-    return [kind for kind, entry in bundle.engines.items() if entry.get("status") == BUILT]
+    entries = {kind: bundle.engines.get(kind, {}) for kind in _CREATORS}
+    return [kind for kind, entry in entries.items() if entry.get("status") == BUILT]
 
 
 def _choose(bundle: Bundle) -> str:
