@@ -3,17 +3,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from duologue.build_engines import moss_ttsd, stages
-from duologue.build_engines.bundle_writer import BundleWriter, Stage
+from duologue.build_engines.bundle_writer import BundleWriter, Stage, StageResult
 from duologue.build_engines.checkpoint import Checkpoint, read_checkpoint
 from duologue.build_engines.codec_checkpoint import CODEC_FILE
 from duologue.build_engines.codec_onnx import DECODER_FILE, ENCODER_FILE
 from duologue.build_engines.options import BuildOptions
+from duologue.build_engines.parity import measure_parity
 from duologue.build_engines.sources import digest, find_codec_files
 from duologue.runtime.codec.registry import ONNX_KEY, TORCH_KEY
 from duologue.runtime.codec.window import default_windows
@@ -105,7 +107,21 @@ class _Build:
         if "trtllm" in options.engines:
             ranks = options.tensor_parallel
             self._run(stages.trtllm_stage(checkpoint, options.dtype, ranks, self._lm_digest))
+        if options.parity:
+            bundle = dataclasses.replace(bundle, parity=self._run(self._parity_stage(bundle)))
         return self._writer.finish(bundle)
+
+    def _parity_stage(self, bundle: Bundle) -> Stage:
+        inputs = {
+            "lm": self._lm_digest,
+            "codec": self._codec_digest,
+            "engines": bundle.engines,
+        }
+        return Stage(
+            "parity report",
+            inputs,
+            lambda directory: StageResult((), measure_parity(bundle, directory)),
+        )
 
     def _run(self, stage: Stage) -> dict[str, Any]:
         self._tell(stage.name, "running")
@@ -128,7 +144,7 @@ class _Build:
             sampling=checkpoint.sampling,
             codec=codec,
             windows=options.windows or default_windows(codec),
-            limits=options.limits or moss_ttsd.default_limits(checkpoint.lm),
+            limits=moss_ttsd.limits_for(checkpoint.lm, options.max_rows, options.max_slots),
             trained=options.trained,
             description=options.description,
             engines=_engines(options),

@@ -18,7 +18,7 @@ from duologue.build_engines.build import build_bundle
 from duologue.build_engines.options import BuildOptions
 from duologue.build_engines.random_checkpoint import write_random_lm
 from duologue.build_engines.random_checkpoint_codec import write_random_codec
-from duologue.runtime.config import Bundle, LimitsConfig
+from duologue.runtime.config import Bundle
 
 MAX_BYTES = 4_000_000
 """The embedded bundle stays below this size."""
@@ -32,7 +32,8 @@ _OPTIONS = BuildOptions(
     name="default",
     description="A tiny model with random weights: it makes noise, and lets everything run.",
     trained=False,
-    limits=LimitsConfig(max_rows=4096, max_slots=32),
+    max_rows=4096,
+    max_slots=32,
 )
 
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection
 
 from duologue.runtime.config import LimitsConfig, LmConfig, PromptConfig
@@ -48,6 +49,19 @@ def check_tokens(known: Collection[str]) -> None:
         raise ConfigError(f"the tokenizer lacks {missing}; allowed: a tokenizer of MOSS-TTSD")
 
 
-def default_limits(lm: LmConfig) -> LimitsConfig:
-    """Limits for a model when nobody asked for others."""
-    return LimitsConfig(max_rows=min(lm.max_position_embeddings, _MAX_ROWS))
+def limits_for(lm: LmConfig, max_rows: int | None, max_slots: int | None) -> LimitsConfig:
+    """Limits of a model.
+
+    Args:
+        lm: shape of the model.
+        max_rows: rows of one request; None takes about eleven minutes.
+        max_slots: requests at the same time; None takes the usual number.
+
+    Raises:
+        ConfigError: the model has not so many positions.
+    """
+    longest = lm.max_position_embeddings
+    if max_rows is not None and max_rows > longest:
+        raise ConfigError(f"max_rows is {max_rows}; allowed: up to {longest} by this model")
+    limits = LimitsConfig(max_rows=max_rows or min(longest, _MAX_ROWS))
+    return limits if max_slots is None else dataclasses.replace(limits, max_slots=max_slots)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from duologue.runtime.config import LimitsConfig, WindowConfig
+from duologue.runtime.config import WindowConfig
 from duologue.runtime.errors import ConfigError
 
 ENGINES = ("torch", "onnx", "trtllm")
@@ -30,7 +30,8 @@ class BuildOptions:
         description: a sentence for people.
         trained: False marks a model that makes noise.
         windows: the window ladder; None takes the codec's own.
-        limits: None takes those that suit the model.
+        max_rows: rows of one request, prompt and speech; None takes what suits the model.
+        max_slots: requests that run at the same time; None takes what suits the model.
         parity: whether the engines are compared with the reference.
     """
 
@@ -43,7 +44,8 @@ class BuildOptions:
     description: str = ""
     trained: bool = True
     windows: WindowConfig | None = None
-    limits: LimitsConfig | None = None
+    max_rows: int | None = None
+    max_slots: int | None = None
     parity: bool = True
 
     def __post_init__(self) -> None:
@@ -54,5 +56,7 @@ class BuildOptions:
             if getattr(self, field) not in PRECISIONS.values():
                 allowed = ", ".join(PRECISIONS.values())
                 raise ConfigError(f"{field} is {getattr(self, field)!r}; allowed: {allowed}")
-        if self.tensor_parallel < 1:
-            raise ConfigError(f"tensor_parallel is {self.tensor_parallel}; allowed: 1 or more")
+        for field in ("tensor_parallel", "max_rows", "max_slots"):
+            value = getattr(self, field)
+            if value is not None and value < 1:
+                raise ConfigError(f"{field} is {value}; allowed: 1 or more")

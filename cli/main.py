@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from duologue.cli.build import build
 from duologue.cli.doors import Doors
 from duologue.cli.say import say
 from duologue.cli.serve import serve
@@ -48,3 +49,4 @@ def main(
 
 app.command()(say)
 app.command()(serve)
+app.command()(build)
