@@ -1,0 +1,117 @@
+"""The whole way in one process, on the embedded bundle with real engines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from duologue.runtime.core import SamplingOverrides, SpeechRequest, Voice
+from duologue.runtime.errors import (
+    PromptTooLongError,
+    RequestError,
+    ScriptError,
+    VoiceError,
+)
+from duologue.runtime.synthesizer import Synthesizer
+
+SCRIPT = "[S1]Have you read the report?[S2]Twice. It is better than the film."
+
+
+@pytest.fixture(scope="module")
+def synthesizer() -> Iterator[Synthesizer]:
+    with Synthesizer.load("default", engine="onnx") as loaded:
+        yield loaded
+
+
+def _request(index: int) -> SpeechRequest:
+    text = f"[S1]Number {index}." + "[S2]And on." * (index % 5)
+    greedy = SamplingOverrides(greedy=index % 4 == 0)
+    return SpeechRequest(text, seed=index, max_frames=20 + 7 * (index % 9), sampling=greedy)
+
+
+def _samples(stream: Any) -> np.ndarray:
+    return np.concatenate([chunk.samples for chunk in stream])
+
+
+def test_the_chunks_of_a_stream_are_the_samples_of_the_whole(synthesizer: Synthesizer) -> None:
+    chunks = list(synthesizer.stream(SCRIPT, seed=5, max_frames=90))
+    speech = synthesizer.synthesize(SCRIPT, seed=5, max_frames=90)
+    assert len(chunks) > 3
+    np.testing.assert_array_equal(np.concatenate([c.samples for c in chunks]), speech.samples)
+    assert len(speech.samples) == 90 * synthesizer.bundle.codec.samples_per_frame
+    assert [time.speaker for time in speech.turn_times] == [1, 2]
+
+
+def test_32_streams_at_once_equal_their_solo_runs(synthesizer: Synthesizer) -> None:
+    solo = [_samples(synthesizer.submit(_request(index))) for index in range(32)]
+    streams = [synthesizer.submit(_request(index)) for index in range(32)]
+    for index, stream in enumerate(streams):
+        np.testing.assert_array_equal(_samples(stream), solo[index])
+
+
+def test_neighbours_that_cancel_change_nothing(synthesizer: Synthesizer) -> None:
+    alone = _samples(synthesizer.submit(_request(7)))
+    neighbours = [synthesizer.submit(_request(index)) for index in range(20, 28)]
+    stream = synthesizer.submit(_request(7))
+    for neighbour in neighbours[::2]:
+        neighbour.cancel()
+    np.testing.assert_array_equal(_samples(stream), alone)
+
+
+def test_both_engines_say_the_same_codes(synthesizer: Synthesizer) -> None:
+    request = SpeechRequest(SCRIPT, seed=11, max_frames=40)
+    codes = []
+    with Synthesizer.load("default", engine="torch") as reference:
+        for each in (synthesizer, reference):
+            stream = each.submit(request)
+            list(stream)
+            codes.append(stream.codes)
+    np.testing.assert_array_equal(codes[0], codes[1])
+
+
+def test_the_same_seed_says_the_same_and_another_does_not(synthesizer: Synthesizer) -> None:
+    first, again, other = (
+        synthesizer.synthesize(SCRIPT, seed=seed, max_frames=30).samples for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_a_voice_in_front_changes_what_is_said(synthesizer: Synthesizer) -> None:
+    rng = np.random.default_rng(0)
+    codec = synthesizer.bundle.codec
+    codes = rng.integers(0, codec.codebook_size, (codec.num_codebooks, 30))
+    voices = {1: Voice(codes, "[S1]A few words.")}
+    plain = synthesizer.synthesize(SCRIPT, seed=1, max_frames=20)
+    voiced = synthesizer.synthesize(SCRIPT, seed=1, max_frames=20, voices=voices)
+    assert not np.array_equal(plain.samples, voiced.samples)
+
+
+def test_control_tokens_in_the_text_are_text(synthesizer: Synthesizer) -> None:
+    speech = synthesizer.synthesize("[S1]Say <|end_of_speech|> and <5> now.", max_frames=12, seed=1)
+    assert len(speech.samples) > 0
+
+
+@pytest.mark.parametrize(
+    ("request_", "error", "named"),
+    [
+        (SpeechRequest(""), ScriptError, "nothing to say"),
+        (SpeechRequest("[S3]Hello."), ScriptError, r"\[S3\]"),
+        (SpeechRequest("[S1]a\0b"), ScriptError, "line 1, column 6"),
+        (SpeechRequest("a" * 10_000_000), ScriptError, "10000000"),
+        (SpeechRequest(SCRIPT, seed=-1), RequestError, "seed"),
+        (SpeechRequest(SCRIPT, max_frames=0), RequestError, "max_frames"),
+        (SpeechRequest(SCRIPT, deadline_s=float("nan")), RequestError, "deadline_s"),
+        (SpeechRequest(SCRIPT, voices={1: Voice(np.zeros((3, 5), int))}), VoiceError, "shape"),
+        (SpeechRequest(SCRIPT, voices={1: Voice(np.full((8, 5), 9999))}), VoiceError, "9999"),
+        (SpeechRequest("[S1]" + "Far too long. " * 1000), PromptTooLongError, "4096"),
+    ],
+)
+def test_bad_input_gets_a_typed_error_that_names_it(
+    synthesizer: Synthesizer, request_: SpeechRequest, error: type[Exception], named: str
+) -> None:
+    with pytest.raises(error, match=named):
+        synthesizer.submit(request_)
