@@ -21,6 +21,8 @@ from duologue.runtime.config import (
     WindowStep,
 )
 from duologue.runtime.core import ChannelSampling, Voice
+from duologue.runtime.errors import RequestError
+from duologue.runtime.text.items import parse_item
 from duologue.runtime.text.normalize import normalize_script, normalize_text
 from duologue.runtime.text.prompt import build_prompt
 from duologue.runtime.text.script import parse_script
@@ -130,3 +132,18 @@ def test_prompts_are_those_that_the_reference_built(case: str, row: int, prompt:
         merged = {1: Voice(codes.T, TRANSCRIPT)}
         again = build_prompt(script, merged, bundle, TOKENIZER)
         np.testing.assert_array_equal(again.aligned_ids, expected)
+
+
+@pytest.mark.parametrize(("value", "expected"), _pairs("process_jsonl_item_v0.7"))
+def test_batch_items_are_read_or_refused_as_by_the_reference(
+    value: dict[str, Any], expected: dict[str, str]
+) -> None:
+    if "error" in expected:
+        with pytest.raises(RequestError) as caught:
+            parse_item(value, strict_reference=True)
+        assert f"ValueError: {caught.value}" == expected["error"]
+        return
+    item = parse_item(value, strict_reference=True)
+    assert item.text == expected["text"]
+    assert item.prompt_text == expected["prompt_text"]
+    assert [prompt.path for prompt in item.prompts] == [expected["prompt_audio"]]
