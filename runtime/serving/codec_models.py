@@ -14,7 +14,7 @@ from duologue.client import contract
 from duologue.client.contract import TensorSpec
 from duologue.models import resolve_bundle
 from duologue.runtime.codec.base import Codec
-from duologue.runtime.codec.registry import CodecEngine, load_codec
+from duologue.runtime.codec.registry import ENGINES, load_codec
 from duologue.runtime.config import Bundle
 from duologue.runtime.core import FloatArray, IntArray
 from duologue.runtime.errors import DuologueError, RequestError
@@ -40,17 +40,12 @@ def load_model_codec(args: Mapping[str, str], pb_utils: PbUtils) -> Codec:
         return load_codec(
             Bundle.load(directory),
             directory,
-            _codec_engine(settings.engine),
+            # An engine of the language model alone says nothing about the codec's.
+            settings.engine if settings.engine in ENGINES else "auto",
             device=settings.device,
         )
     except DuologueError as error:
         raise load_failure(error, pb_utils) from error
-
-
-def _codec_engine(engine: str) -> CodecEngine:
-    """The codec's engine for an engine of the language model, which may have no like here."""
-    engines: dict[str, CodecEngine] = {"onnx": "onnx", "torch": "torch"}
-    return engines.get(engine, "auto")
 
 
 class CodecDecoderModel:

@@ -130,7 +130,7 @@ class DialogueModel:
         finally:
             with self._lock:
                 self._threads.discard(threading.current_thread())
-            self._metrics.active_streams.decrement(1)
+            self._metrics.active_streams.increment(-1)
             self._metrics.count_outcome(outcome)
             self._note_load()
 
