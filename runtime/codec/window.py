@@ -92,7 +92,7 @@ class WindowLadder:
         return climbed + max(0, index - len(steps)) * steps[-1].hop
 
     def due(self, index: int, num_frames: int, is_complete: bool) -> WindowSpec | None:
-        """Window `index`, if its frames exist.
+        """Window `index`, if its frames exist and no window before it was the last.
 
         Which windows a stream has depends on its length alone, not on when frames arrived:
         at least one frame behind the hop must exist before a window is known not to be last.
@@ -103,7 +103,7 @@ class WindowLadder:
             is_complete: no frame follows.
 
         Returns:
-            None when frames are missing, or the stream ended before.
+            None when frames are missing.
         """
         step, first = self.step(index), self.first_frame(index)
         left, remaining = min(step.left, first), num_frames - first
@@ -124,6 +124,7 @@ class WindowPlan:
     def __init__(self, config: WindowConfig) -> None:
         self._ladder = WindowLadder(config)
         self._index = 0
+        self._is_finished = False
 
     def next(self, codes: IntArray, is_complete: bool) -> CodeWindow | None:
         """The next window that is due, or None; call again until None.
@@ -132,10 +133,13 @@ class WindowPlan:
             codes: [K, T], all frames of the stream so far.
             is_complete: no frame follows.
         """
+        if self._is_finished:
+            return None
         spec = self._ladder.due(self._index, codes.shape[1], is_complete)
         if spec is None:
             return None
         self._index += 1
+        self._is_finished = spec.is_last
         return spec.cut(codes)
 
 
