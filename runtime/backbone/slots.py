@@ -33,8 +33,9 @@ class SlotTable:
                 f"{lm.max_position_embeddings}"
             )
         self._vocab_sizes = lm.vocab_sizes
+        self._max_slots = max_slots
         self._max_rows = max_rows
-        self._rows = [0] * max_slots
+        self._rows: dict[int, int] = {}
 
     def rows(self, slot: int) -> int:
         """Rows that a slot holds.
@@ -42,9 +43,9 @@ class SlotTable:
         Raises:
             EngineError: there is no such slot.
         """
-        if not 0 <= slot < len(self._rows):
-            raise EngineError(f"slot is {slot}; allowed: 0 to {len(self._rows) - 1}")
-        return self._rows[slot]
+        if not 0 <= slot < self._max_slots:
+            raise EngineError(f"slot is {slot}; allowed: 0 to {self._max_slots - 1}")
+        return self._rows.get(slot, 0)
 
     def set(self, slot: int, num_rows: int) -> None:
         """Note that a slot now holds `num_rows` rows.
