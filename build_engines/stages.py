@@ -8,6 +8,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from duologue.build_engines import moss_ttsd
 from duologue.build_engines.bundle_writer import Stage, StageResult
 from duologue.build_engines.checkpoint import Checkpoint, write_lm_safetensors
@@ -42,7 +44,11 @@ def codec_stage(weights: Path, config: Path, dtype: Precision, source: Digest) -
 
     def run(directory: Path) -> StageResult:
         codec = load_codec_checkpoint(weights, config)
-        write_codec_weights(codec.tensors, directory / CODEC_FILE, dtype)
+        try:
+            write_codec_weights(codec.tensors, directory / CODEC_FILE, dtype)
+        except SafetensorError as error:
+            # The library's own name for a disk that is full; the weights themselves are in order.
+            raise OSError(f"{CODEC_FILE}: {error}") from error
         return StageResult((CODEC_FILE,), {"config": dataclasses.asdict(codec.config)})
 
     return _stage("codec weights", run, source=source, dtype=dtype)

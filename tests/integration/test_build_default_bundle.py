@@ -1,0 +1,50 @@
+"""The embedded bundle: small, sound, and made anew with the same bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from duologue.build_engines.default_bundle import MAX_BYTES, build_default_bundle
+from duologue.models import default_bundle_path
+from duologue.runtime.backbone.registry import load_backbone
+from duologue.runtime.bundle_files import verify_bundle
+from duologue.runtime.codec.registry import load_codec
+
+
+def test_the_embedded_bundle_is_whole_small_and_says_that_it_is_untrained() -> None:
+    bundle = verify_bundle(default_bundle_path(), hashes=True)
+    assert not bundle.trained
+    assert bundle.name == "default"
+    assert {"onnx", "torch", "codec_onnx", "codec_torch"} == set(bundle.engines)
+    on_disk = sum(path.stat().st_size for path in default_bundle_path().iterdir())
+    assert on_disk <= MAX_BYTES
+    assert {path.name for path in default_bundle_path().iterdir()} == {*bundle.files, "bundle.json"}
+
+
+@pytest.mark.parametrize("engine", ["onnx", "torch"])
+def test_the_embedded_bundle_turns_noise_into_codes_and_codes_into_sound(engine: str) -> None:
+    directory = default_bundle_path()
+    bundle = verify_bundle(directory)
+    codec = load_codec(bundle, directory, engine)
+    rng = np.random.default_rng(0)
+    noise = 0.1 * rng.standard_normal(bundle.codec.input_rate_hz).astype(np.float32)
+    samples = codec.decode(codec.encode(noise)[None])
+    assert 0.01 < np.abs(samples).max() < 1.0
+    codec.close()
+    backbone = load_backbone(bundle, directory, engine=engine, max_slots=1, max_rows=16)
+    logits = backbone.prefill(0, np.zeros((4, bundle.lm.num_channels), np.int64))
+    assert logits is not None
+    # The random model prefers speech, so that a caller hears something.
+    best = logits.channel(0).argmax()
+    assert bundle.tokens.speech_start <= best < bundle.tokens.speech_stop
+    backbone.close()
+
+
+def test_making_it_twice_gives_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        build_default_bundle(tmp_path / name)
+    for path in sorted((tmp_path / "first").iterdir()):
+        assert path.read_bytes() == (tmp_path / "second" / path.name).read_bytes(), path.name
