@@ -24,7 +24,7 @@ from duologue.build_engines.safetensors_writer import write_arrays
 from duologue.runtime.config import LmConfig
 from duologue.runtime.core import FloatArray
 
-_ROW_SCALE = 0.3
+_ROW_SCALE = 0.1
 _LAYER_SCALE = 0.5
 _DEAD_TABLE = "model.language_model.embed_tokens.weight"
 _DEFAULT_SAMPLING: dict[str, float] = {"temperature": 0.8, "top_k": 50, "top_p": 0.95}
@@ -54,7 +54,7 @@ class RandomLm:
     max_position_embeddings: int = 8192
     rope_theta: float = 1e6
     tied_heads: bool = True
-    speech_bias: float = 2.4
+    speech_bias: float = 0.8
     greedy: bool = False
     with_dead_table: bool = False
 

@@ -88,7 +88,7 @@ def _open_torch(path: Path) -> dict[str, StoredTensor]:
             path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
         )
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ConfigError(f"{path} is cut off or is no file of tensors: {reason}") from error
     if not isinstance(state, dict):
         raise ConfigError(f"{path} holds a {type(state).__name__}; allowed: a state dict")
