@@ -5,13 +5,11 @@ import json
 import re
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from duologue.runtime.core import Script
 from duologue.runtime.errors import ScriptError
 from duologue.runtime.text.labels import is_name
-from duologue.runtime.text.script import SPEAKER_TAG, parse_script, tagged_turns
+from duologue.runtime.text.script import parse_script, tagged_turns
 
 HI_HELLO = [(1, "Hi."), (2, "Hello.")]
 
@@ -201,69 +199,3 @@ def test_sentences_are_no_names(name: str) -> None:
 def test_a_transcript_may_hold_tags_and_nothing_else_is_a_tag() -> None:
     found = tagged_turns("A: one. [S1] two", 2, 2)
     assert [(turn.speaker, turn.text) for turn in found] == [(2, "A: one."), (1, "two")]
-
-
-PIECES = st.one_of(
-    st.sampled_from(["[S1]", "[S2]", "[s1]", "(s2)", "（S1）", "[S3]", "[1]", "[laugh]"]),
-    st.sampled_from(["角色1：", "人物2:", "Speaker 1:", "A:", "B: ", "DNA: ", "Alice:", "小明："]),
-    st.sampled_from(["\n", "\r\n", "\n\n", " ", "\t", ":", "：", "\0", "\u2028", "\ufeff"]),
-    st.sampled_from(["你好。", "Hi, there.", "http://x", "12:30", "{", '[{"', "]"]),
-)
-SCRIPTS = st.one_of(st.text(), st.lists(PIECES | st.text(max_size=3), max_size=12).map("".join))
-
-
-@given(SCRIPTS, st.integers(1, 5))
-def test_nothing_but_a_script_error_comes_out(text: str, max_speakers: int) -> None:
-    try:
-        script = parse_script(text, max_speakers=max_speakers)
-    except ScriptError:
-        return
-    assert all(turn.text == turn.text.strip() != "" for turn in script.turns)
-    assert all(1 <= turn.speaker <= max_speakers for turn in script.turns)
-    assert len(script.names) >= script.num_speakers
-
-
-@given(SCRIPTS, st.integers(1, 5))
-def test_the_canonical_form_reads_as_itself(text: str, max_speakers: int) -> None:
-    try:
-        script = parse_script(text, max_speakers=max_speakers)
-    except ScriptError:
-        return
-    assert turns(script.canonical, max_speakers) == [(t.speaker, t.text) for t in script.turns]
-
-
-def _spoken(text: str) -> str:
-    """What is left without tags, white space and the colons that may belong to tags."""
-    return re.sub(r"[\s:：\ufeff]", "", SPEAKER_TAG.sub("", text))
-
-
-@given(st.lists(PIECES.filter(lambda p: "{" not in p), max_size=12).map("".join))
-def test_tags_and_white_space_are_all_that_is_lost(text: str) -> None:
-    try:
-        script = parse(text)
-    except ScriptError:
-        return
-    spoken = _spoken("".join(turn.text for turn in script.turns))
-    if script.format in ("tags", "paren_tags", "lines", "plain"):
-        assert spoken == _spoken(text)
-        return
-    label = r"(?:角色1|人物2|Speaker1|DNA|Alice|小明|A|B)*"
-    kept = map(re.escape, spoken)
-    assert re.fullmatch(label + "".join(f"{character}{label}" for character in kept), _spoken(text))
-
-
-names = st.sampled_from(["Alice", "小明"])
-words = st.text(alphabet="abc你好,.!? ", min_size=1).filter(lambda text: text.strip())
-
-
-@given(st.lists(st.tuples(names, words), min_size=2))
-def test_lines_of_two_names_are_read_back(lines: list[tuple[str, str]]) -> None:
-    text = "\n".join(f"{name}: {said}" for name, said in lines)
-    order = list(dict.fromkeys(name for name, _ in lines))
-    assert turns(text) == [(order.index(name) + 1, said.strip()) for name, said in lines]
-
-
-@given(st.lists(st.tuples(st.sampled_from([1, 2]), words), min_size=1))
-def test_json_turns_are_read_back(items: list[tuple[int, str]]) -> None:
-    text = json.dumps([{"speaker": speaker, "text": said} for speaker, said in items], indent=1)
-    assert turns(text) == [(speaker, said.strip()) for speaker, said in items]
