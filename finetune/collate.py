@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From examples to batches: the delay, then padding on the right.
+
+Source: OpenMOSS/MOSS-TTSD v0.7, `finetune/finetune.py` (`truncate_and_shift` and the collator).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from duologue.finetune.rows import IGNORED, TrainingRow
+from duologue.runtime.config import LmConfig, TokenIds
+from duologue.runtime.core import IntArray
+from duologue.runtime.lm.delay import DelayPattern
+
+Batch = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Collator:
+    """Makes batches of examples.
+
+    Attributes:
+        input_delay: the delay pattern whose fills are the pads of each channel.
+        max_length: rows of the longest sequence; what is longer is cut off.
+    """
+
+    input_delay: DelayPattern
+    max_length: int = 16000
+
+    @staticmethod
+    def for_model(lm: LmConfig, tokens: TokenIds, max_length: int = 16000) -> Collator:
+        """The collator of a model."""
+        fills = (tokens.pad, *[tokens.speech_pad] * (lm.num_channels - 1))
+        return Collator(DelayPattern(lm.delays, fills), max_length)
+
+    @property
+    def _label_delay(self) -> DelayPattern:
+        delays = self.input_delay.delays
+        return DelayPattern(delays, (IGNORED,) * len(delays))
+
+    def shift(self, row: TrainingRow) -> TrainingRow:
+        """Delay an example's ids and labels: [T, K] becomes [T + max_delay, K]."""
+        return TrainingRow(
+            self.input_delay.apply(row.input_ids), self._label_delay.apply(row.labels)
+        )
+
+    def __call__(self, rows: Sequence[TrainingRow]) -> Batch:
+        """Delay, cut and pad examples.
+
+        Returns:
+            `input_ids` and `labels` [B, S, K] and `attention_mask` [B, S], all int64.
+        """
+        shifted = [self.shift(row) for row in rows]
+        lengths = [min(len(row.input_ids), self.max_length) for row in shifted]
+        shape = (len(rows), max(lengths), len(self.input_delay.delays))
+        input_ids: IntArray = np.empty(shape, dtype=np.int64)
+        input_ids[:] = self.input_delay.fills
+        labels: IntArray = np.full(shape, IGNORED, dtype=np.int64)
+        mask: IntArray = np.zeros(shape[:2], dtype=np.int64)
+        for place, (row, length) in enumerate(zip(shifted, lengths, strict=True)):
+            input_ids[place, :length] = row.input_ids[:length]
+            labels[place, :length] = row.labels[:length]
+            mask[place, :length] = 1
+        return {
+            "input_ids": torch.from_numpy(input_ids),
+            "labels": torch.from_numpy(labels),
+            "attention_mask": torch.from_numpy(mask),
+        }

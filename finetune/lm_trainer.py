@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training of the language model: full or with adapters, on one device or several."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import EarlyStoppingCallback, TrainingArguments
+
+from duologue.finetune.collate import Collator
+from duologue.finetune.errors import DataError, TrainingError
+from duologue.finetune.lora import add_adapters, merge_adapters
+from duologue.finetune.model import TrainableLm
+from duologue.finetune.model_files import BaseModel, load_base, save_checkpoint
+from duologue.finetune.row_source import RowSource, check_rows, open_rows, split_rows
+from duologue.finetune.settings import LmSettings, LoraSettings
+from duologue.finetune.trainer import DialogueTrainer
+
+FINAL_DIR = "final"
+"""Folder inside the output folder where the finished checkpoint lies."""
+
+
+@dataclass(frozen=True, slots=True)
+class LmRun:
+    """What to train, on what, and where to put it.
+
+    Attributes:
+        model_dir: checkpoint that training begins with.
+        data_dir: prepared data, see `row_source.open_rows`.
+        out_dir: checkpoints, TensorBoard logs, and the finished checkpoint in `final`.
+        settings: of the run.
+        lora: adapters; None trains all weights.
+        eval_dir: prepared data for evaluation; None: see `LmSettings.eval_fraction`.
+        resume: go on from the last checkpoint in `out_dir`, if there is one.
+    """
+
+    model_dir: Path
+    data_dir: Path
+    out_dir: Path
+    settings: LmSettings
+    lora: LoraSettings | None = None
+    eval_dir: Path | None = None
+    resume: bool = False
+
+
+def train_lm(run: LmRun) -> Path:
+    """Train a language model.
+
+    Under `torchrun` every process calls this, each with its own device.
+
+    Args:
+        run: see there.
+
+    Returns:
+        Folder of the finished checkpoint, which `build` reads.
+
+    Raises:
+        DataError: there is no data, or it does not fit the model.
+        TrainingError: a setting cannot work, or the loss became no number.
+        ConfigError: `model_dir` is no checkpoint.
+    """
+    train_rows, eval_rows = _open_data(run)
+    base = load_base(run.model_dir)
+    check_rows(train_rows, base.checkpoint.lm)
+    trainer = _make_trainer(run, base, train_rows, eval_rows)
+    trainer.train(resume_from_checkpoint=_last_checkpoint(run))
+    final_dir = run.out_dir / FINAL_DIR
+    if trainer.is_world_process_zero():
+        trained = trainer.accelerator.unwrap_model(trainer.model)
+        whole = trained if isinstance(trained, TrainableLm) else merge_adapters(trained)
+        save_checkpoint(whole, run.model_dir, final_dir, run.settings.save_dtype)
+        trainer.state.save_to_json(str(run.out_dir / "trainer_state.json"))
+    return final_dir
+
+
+def _last_checkpoint(run: LmRun) -> str | None:
+    """The newest complete checkpoint of an earlier run: the Trainer writes its state last."""
+    numbered = {
+        int(path.parent.name.rpartition("-")[2]): path.parent
+        for path in run.out_dir.glob("checkpoint-*/trainer_state.json")
+    }
+    return str(numbered[max(numbered)]) if run.resume and numbered else None
+
+
+def _open_data(run: LmRun) -> tuple[RowSource, RowSource | None]:
+    if not run.data_dir.is_dir():
+        raise DataError(f"{run.data_dir} is no folder; allowed: a folder that prepare has filled")
+    rows = open_rows(run.data_dir)
+    if run.eval_dir is not None:
+        return rows, open_rows(run.eval_dir)
+    return split_rows(rows, run.settings.eval_fraction, int(run.settings.trainer["seed"]))
+
+
+def _make_trainer(
+    run: LmRun,
+    base: BaseModel,
+    train_rows: RowSource,
+    eval_rows: RowSource | None,
+) -> DialogueTrainer:
+    lm, settings = base.checkpoint.lm, run.settings
+    model = TrainableLm(
+        lm, settings.weights_for(lm.num_channels), recomputes=settings.gradient_checkpointing
+    )
+    model.load_state_dict(base.model.state_dict())
+    trained: torch.nn.Module = model if run.lora is None else add_adapters(model, run.lora)
+    trainer = DialogueTrainer(
+        trained,
+        _arguments(run, with_eval=eval_rows is not None),
+        collator=Collator.for_model(lm, base.checkpoint.tokens, settings.max_length),
+        train_rows=train_rows,
+        eval_rows=eval_rows,
+        max_rows_per_batch=settings.max_rows_per_batch,
+        base_dir=run.model_dir,
+    )
+    if settings.early_stopping_patience is not None:
+        trainer.add_callback(EarlyStoppingCallback(settings.early_stopping_patience))
+    return trainer
+
+
+def _arguments(run: LmRun, *, with_eval: bool) -> TrainingArguments:
+    chosen: dict[str, Any] = dict(run.settings.trainer)
+    known = {field.name for field in dataclasses.fields(TrainingArguments)}
+    # A share of all steps below one, which is how the newer library spells the ratio.
+    if "warmup_ratio" in chosen and "warmup_ratio" not in known:
+        chosen.setdefault("warmup_steps", chosen.pop("warmup_ratio"))
+    unknown = sorted(set(chosen) - known)
+    if unknown:
+        raise TrainingError(f"the training settings name {unknown}, which nobody knows")
+    fixed: dict[str, Any] = {
+        "output_dir": str(run.out_dir),
+        "remove_unused_columns": False,
+        "dataloader_pin_memory": False,
+        "ddp_find_unused_parameters": False,
+        "prediction_loss_only": True,
+        "report_to": ["tensorboard"],
+    }
+    if with_eval:
+        fixed |= {"eval_strategy": "steps"}
+        chosen.setdefault("eval_steps", chosen["save_steps"])
+    if run.settings.early_stopping_patience is not None:
+        if not with_eval:
+            raise TrainingError("early stopping needs evaluation data or an eval_fraction")
+        fixed |= {"load_best_model_at_end": True, "metric_for_best_model": "eval_loss"}
+        fixed |= {"greater_is_better": False}
+    try:
+        return TrainingArguments(**{**fixed, **chosen})
+    except (ValueError, TypeError) as error:
+        raise TrainingError(f"the training settings cannot work: {error}") from error

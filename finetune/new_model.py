@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A small model that has learnt nothing yet, as a checkpoint folder.
+
+Its tokenizer is byte-level, so that the vocabulary is open; letters lose their case, and the
+sentence that opens every prompt is one token, because a small model has no use for its 121 bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+from duologue.build_engines.moss_ttsd import PROMPT
+from duologue.build_engines.random_checkpoint import RandomLm, write_random_lm
+from duologue.build_engines.random_tokenizer import write_byte_tokenizer
+from duologue.finetune.errors import TrainingError
+from duologue.finetune.model import initialize
+from duologue.finetune.model_files import load_base, save_checkpoint
+
+SHAPES = {
+    "tiny": RandomLm(
+        hidden_size=32,
+        num_layers=2,
+        num_heads=4,
+        num_kv_heads=2,
+        head_dim=8,
+        intermediate_size=64,
+        num_channels=4,
+        codebook_size=16,
+        max_position_embeddings=2048,
+    ),
+    "small": RandomLm(
+        hidden_size=256,
+        num_layers=6,
+        num_heads=8,
+        num_kv_heads=4,
+        head_dim=32,
+        intermediate_size=1024,
+        rope_theta=1e4,
+    ),
+}
+"""Name -> shape of a model that is trained from nothing."""
+
+
+def write_new_model(directory: Path, shape_name: str, seed: int) -> None:
+    """Write a checkpoint folder with fresh weights.
+
+    Args:
+        directory: made if it does not exist.
+        shape_name: one of `SHAPES`.
+        seed: of the weights.
+
+    Raises:
+        TrainingError: an unknown shape.
+    """
+    if shape_name not in SHAPES:
+        raise TrainingError(f"the shape is {shape_name!r}; allowed: {', '.join(SHAPES)}")
+    shape = SHAPES[shape_name]
+    with tempfile.TemporaryDirectory() as folder:
+        write_byte_tokenizer(Path(folder), shape.codebook_size)
+        tokenizer_json = Path(folder) / "tokenizer.json"
+        _simplify(tokenizer_json)
+        write_random_lm(directory, seed=seed, tokenizer_json=tokenizer_json, shape=shape)
+    base = load_base(directory)
+    initialize(base.model, seed)
+    save_checkpoint(base.model, directory, directory)
+
+
+def _simplify(tokenizer_json: Path) -> None:
+    """Fold case, and add the sentence of every prompt as one token."""
+    tokenizer = json.loads(tokenizer_json.read_text(encoding="utf-8"))
+    last = tokenizer["added_tokens"][-1]
+    sentence = {**last, "id": last["id"] + 1, "content": PROMPT.system}
+    tokenizer["added_tokens"].append(sentence)
+    tokenizer["normalizer"] = {"type": "Lowercase"}
+    text = json.dumps(tokenizer, indent=1, ensure_ascii=False) + "\n"
+    tokenizer_json.write_text(text, encoding="utf-8")

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where training rows come from: our dataset, the reference's files, or a part of either."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from duologue.finetune.dataset import DATASET_FILE, SpeechDataset
+from duologue.finetune.errors import DataError
+from duologue.finetune.reference_files import read_reference
+from duologue.finetune.rows import IGNORED, TrainingRow
+from duologue.runtime.config import LmConfig
+
+
+class RowSource(Protocol):
+    """Examples by number, with their lengths known ahead."""
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """T of each example."""
+        ...
+
+    def __len__(self) -> int:
+        """How many examples there are."""
+        ...
+
+    def __getitem__(self, index: int) -> TrainingRow:
+        """One example."""
+        ...
+
+
+class RowList:
+    """Examples in memory."""
+
+    def __init__(self, rows: Sequence[TrainingRow]) -> None:
+        self._rows = rows
+        self.lengths = np.array([len(row.input_ids) for row in rows])
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> TrainingRow:
+        return self._rows[index]
+
+
+class RowSubset:
+    """Some examples of another source.
+
+    Args:
+        source: the other one.
+        indices: which, in order.
+    """
+
+    def __init__(self, source: RowSource, indices: npt.NDArray[np.int64]) -> None:
+        self._source, self._indices = source, indices
+        self.lengths = source.lengths[indices]
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> TrainingRow:
+        return self._source[int(self._indices[index])]
+
+
+def open_rows(directory: Path) -> RowSource:
+    """Open prepared data of either format.
+
+    Args:
+        directory: a dataset of ours, or `.pkl` files with their `_metas.npy`.
+
+    Raises:
+        DataError: there is neither, or it is damaged.
+    """
+    if (directory / DATASET_FILE).is_file():
+        return SpeechDataset(directory)
+    files = sorted(directory.glob("*.pkl"))
+    rows = [row for file in files for row in read_reference(file)]
+    if not rows:
+        raise DataError(
+            f"{directory} has no training data; allowed: a folder with {DATASET_FILE}, or with "
+            ".pkl files and their _metas.npy"
+        )
+    return RowList(rows)
+
+
+def split_rows(
+    source: RowSource, eval_fraction: float, seed: int
+) -> tuple[RowSource, RowSource | None]:
+    """Keep a share of the examples for evaluation.
+
+    Args:
+        source: all examples.
+        eval_fraction: 0 keeps none.
+        seed: of the choice.
+
+    Raises:
+        DataError: one of the two parts would be empty.
+    """
+    if eval_fraction == 0:
+        return source, None
+    num_kept = max(1, round(len(source) * eval_fraction))
+    if not 0 < eval_fraction < 1 or num_kept >= len(source):
+        raise DataError(
+            f"eval_fraction is {eval_fraction} of {len(source)} examples; allowed: a share that "
+            "leaves examples for training"
+        )
+    order = np.random.default_rng(seed).permutation(len(source))
+    return RowSubset(source, order[num_kept:]), RowSubset(source, order[:num_kept])
+
+
+def check_rows(source: RowSource, lm: LmConfig) -> None:
+    """See to it that the first example fits a model, and teaches it something.
+
+    Raises:
+        DataError: other channels, ids out of range, or nothing but ignored labels.
+    """
+    first = source[0]
+    if first.input_ids.shape[1] != lm.num_channels:
+        raise DataError(
+            f"the data has {first.input_ids.shape[1]} channels; wanted: {lm.num_channels}"
+        )
+    for channel, size in enumerate(lm.vocab_sizes):
+        highest = int(first.input_ids[:, channel].max())
+        if highest >= size:
+            raise DataError(
+                f"channel {channel} of the data has the id {highest}; allowed: below {size}: "
+                "was it prepared for another model?"
+            )
+    if bool((first.labels == IGNORED).all()):
+        raise DataError("the labels of the first example are all ignored; nothing can be learnt")
