@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from duologue.cli.batch import batch
 from duologue.cli.build import build
 from duologue.cli.doors import Doors
 from duologue.cli.say import say
@@ -50,3 +51,4 @@ def main(
 app.command()(say)
 app.command()(serve)
 app.command()(build)
+app.command()(batch)

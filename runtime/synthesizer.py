@@ -118,6 +118,11 @@ class Synthesizer:
         return self._backbone.spec
 
     @property
+    def codec(self) -> Codec:
+        """For those who encode voices or decode codes themselves."""
+        return self._codec
+
+    @property
     def stats(self) -> EngineStats:
         """What runs at this moment."""
         return self._engine.stats

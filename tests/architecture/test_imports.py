@@ -34,6 +34,15 @@ RULES: dict[str, tuple[str, ...]] = {
         "runtime.codec_worker",
     ),
     "runtime.synthesizer": ("runtime", "models"),
+    "runtime.batch": (
+        *LEAVES,
+        "runtime.audio",
+        "runtime.codec",
+        "runtime.stream",
+        "runtime.synthesizer",
+        "runtime.text.items",
+        "runtime.voices",
+    ),
     "runtime.serving": (
         *LEAVES,
         "runtime.synthesizer",
