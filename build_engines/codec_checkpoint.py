@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,15 @@ _RENAMES = (
 # What only training needs: how often a code was used, and running means.
 _TRAINING_ONLY = re.compile(r"^quantizer\.quantizers\.\d+\.(inited|cluster_size|embed_avg)$")
 _WEIGHT_NORMED = ("quantizer.input_proj.weight", "quantizer.output_proj.weight")
+# What a damaged file can make its readers raise.
+_UNREADABLE = (
+    pickle.UnpicklingError,
+    safetensors.SafetensorError,
+    EOFError,
+    LookupError,
+    RuntimeError,
+    ValueError,
+)
 _MAX_NAMED = 5
 
 
@@ -144,12 +154,15 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     """Tensors of a file; nothing in it is executed."""
     if not path.is_file():
         raise ConfigError(f"codec checkpoint {path} does not exist")
+    is_safetensors = path.suffix == ".safetensors"
+    if not is_safetensors and not zipfile.is_zipfile(path):
+        raise ConfigError(f"codec checkpoint {path.name} is no file of tensors: not a zip archive")
     try:
-        if path.suffix == ".safetensors":
+        if is_safetensors:
             data: Any = safetensors.torch.load_file(str(path))
         else:
             data = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, safetensors.SafetensorError, RuntimeError, EOFError) as error:
+    except _UNREADABLE as error:
         raise ConfigError(f"codec checkpoint {path.name} is no file of tensors: {error}") from error
     if isinstance(data, dict) and isinstance(data.get("generator"), dict):
         data = data["generator"]

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from duologue.runtime.codec.clip import (
     ClipWindow,
@@ -24,7 +26,19 @@ from duologue.runtime.codec.clip import (
 )
 from duologue.runtime.config import CodecConfig
 from duologue.runtime.core import FloatArray, IntArray
-from duologue.runtime.errors import ConfigError
+from duologue.runtime.errors import ConfigError, EngineError
+
+# onnxruntime's errors have no root of their own.
+_LOAD_FAILURES = (
+    ort_errors.Fail,
+    ort_errors.InvalidArgument,
+    ort_errors.InvalidGraph,
+    ort_errors.InvalidProtobuf,
+    ort_errors.NoSuchFile,
+    ort_errors.NotImplemented,
+    ort_errors.RuntimeException,
+)
+_RUN_FAILURES = (ort_errors.Fail, ort_errors.InvalidArgument, ort_errors.RuntimeException)
 
 
 class OnnxCodec:
@@ -65,6 +79,7 @@ class OnnxCodec:
 
         Raises:
             VoiceError: the audio is not mono, or holds what is no finite number.
+            EngineError: onnxruntime failed.
         """
         windows = split_clip(samples, self._config)
         return join_codes(list(self._pool.map(self._encode_window, windows)), self._config)
@@ -73,7 +88,8 @@ class OnnxCodec:
         """Turn windows into samples; see `Codec.decode`.
 
         Raises:
-            EngineError: the codes do not fit the codec, or the samples are not finite.
+            EngineError: the codes do not fit the codec, onnxruntime failed, or the samples are
+                not finite.
         """
         check_codes(codes, self._config)
         return check_samples(np.stack(list(self._pool.map(self._decode_row, codes))))
@@ -87,14 +103,21 @@ class OnnxCodec:
             "SAMPLES": window.samples[None],
             "NUM_SAMPLES": np.array([[window.num_samples]], dtype=np.int32),
         }
-        codes = self._encoder.run(["CODES"], feeds)[0]
+        codes = _run(self._encoder, "CODES", feeds)
         kept: IntArray = codes[0, :, : window.num_frames].astype(np.int64)
         return kept
 
     def _decode_row(self, codes: IntArray) -> FloatArray:
         feeds = {"CODES": codes[None].astype(np.int32)}
-        samples: FloatArray = self._decoder.run(["SAMPLES"], feeds)[0][0]
+        samples: FloatArray = _run(self._decoder, "SAMPLES", feeds)[0]
         return samples
+
+
+def _run(session: ort.InferenceSession, output: str, feeds: dict[str, Any]) -> Any:
+    try:
+        return session.run([output], feeds)[0]
+    except _RUN_FAILURES as error:
+        raise EngineError(f"onnxruntime failed in the codec: {error}") from error
 
 
 def _load(path: Path, num_threads: int) -> ort.InferenceSession:
@@ -105,5 +128,5 @@ def _load(path: Path, num_threads: int) -> ort.InferenceSession:
     options.inter_op_num_threads = 1
     try:
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except RuntimeError as error:
+    except _LOAD_FAILURES as error:
         raise ConfigError(f"codec graph {path.name} cannot be loaded: {error}") from error

@@ -2,8 +2,10 @@
 """The codec on torch: the reference that the other engines are held to.
 
 Every call of the network sees exactly `rows_per_run` rows; a group that is short is filled up
-with copies of its last row. The shapes, and so the order of every sum, are then the same
-whatever the batch: a row's samples do not depend on its neighbours.
+with copies of its last row. With one row per call, the default on a CPU, a row's samples cannot
+depend on its neighbours. With more, shapes are still the same whatever the batch, but the
+arithmetic must also treat every place in the batch alike: that does not hold on a CPU (measured:
+the last bits differ), and on a GPU it has to be measured before it is relied upon.
 """
 
 from __future__ import annotations

@@ -37,6 +37,12 @@ def read(name: str) -> Golden:
         return {key: file[key] for key in file}
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_torch_thread() -> None:
+    """Threads of torch that wait for each other on a busy machine cost minutes."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="module")
 def golden() -> Golden:
     return read("golden.npz")
