@@ -215,18 +215,19 @@ class LimitsConfig:
         max_rows: rows that one slot of the KV cache holds, prompt and speech together.
         max_slots: sequences that run at the same time, unless the server says otherwise.
         max_script_bytes: longest script in UTF-8.
-        frames_per_char: cap on speech by length of text, so that a runaway ends.
+        frames_per_letter: cap on speech per Latin letter of text, so that a runaway ends; see
+            `text.timing.speech_weight` for other characters.
         min_frames: the cap is never lower than this.
-        typical_frames_per_char: the pace at which the model usually speaks; turn times of a
+        typical_frames_per_letter: the pace at which the model usually speaks; turn times of a
             running stream are estimated with it.
     """
 
     max_rows: int
     max_slots: int = 32
     max_script_bytes: int = 200_000
-    frames_per_char: float = 8.0
+    frames_per_letter: float = 3.0
     min_frames: int = 125
-    typical_frames_per_char: float = 0.85
+    typical_frames_per_letter: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

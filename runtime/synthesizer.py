@@ -24,8 +24,8 @@ from duologue.runtime.codec.base import Codec
 from duologue.runtime.codec.registry import load_codec
 from duologue.runtime.codec.window import Stitcher, WindowPlan
 from duologue.runtime.codec_worker import CodecWorker
-from duologue.runtime.config import Bundle, LimitsConfig
-from duologue.runtime.core import PcmChunk, Prompt, Script, Speech, SpeechRequest
+from duologue.runtime.config import Bundle
+from duologue.runtime.core import PcmChunk, Prompt, Speech, SpeechRequest
 from duologue.runtime.engine import Engine, EngineStats
 from duologue.runtime.errors import RequestError
 from duologue.runtime.job import Job
@@ -36,7 +36,7 @@ from duologue.runtime.text.frontend import apply_frontend
 from duologue.runtime.text.normalize import normalize_script
 from duologue.runtime.text.prompt import build_prompt
 from duologue.runtime.text.script import parse_script
-from duologue.runtime.text.timing import max_frames_for, speech_weight
+from duologue.runtime.text.timing import expected_frames, max_frames_for
 from duologue.runtime.text.tokenizer import TextTokenizer
 
 _MAX_WAITING_PER_SLOT = 4
@@ -157,7 +157,7 @@ class Synthesizer:
             plan=WindowPlan(self.bundle.windows),
             stitcher=Stitcher(self.bundle.windows, self.bundle.codec.samples_per_frame),
             stream=stream,
-            expected_frames=_expected_frames(prompt.script, self.bundle.limits),
+            expected_frames=expected_frames(prompt.script, self.bundle.limits),
             frame_rate_hz=self.bundle.codec.frame_rate_hz,
             codes_only=request.codes_only,
         )
@@ -238,15 +238,10 @@ class Synthesizer:
             seed=seed,
             max_frames=request.max_frames or max_frames_for(prompt.script, limits),
             # Nobody speaks at twice the usual pace: what does not fit then, never fits.
-            min_frames=_expected_frames(prompt.script, limits) // 2,
+            min_frames=expected_frames(prompt.script, limits) // 2,
             max_rows=self._backbone.spec.max_rows,
             codebook_size=self.bundle.codec.codebook_size,
         )
-
-
-def _expected_frames(script: Script, limits: LimitsConfig) -> int:
-    weight = sum(speech_weight(turn.text) for turn in script.turns)
-    return round(weight * limits.typical_frames_per_char)
 
 
 def _check_limits(request: SpeechRequest) -> None:

@@ -57,19 +57,15 @@ def estimate_turn_spans(script: Script, num_frames: int) -> list[tuple[int, int]
     return list(pairwise(borders))
 
 
-def frames_for_text(script: Script, frames_per_char: float) -> int:
-    """Frames that a script may take.
-
-    Args:
-        script: counted without white space.
-        frames_per_char: per character, so generous that real speech never needs them all.
+def expected_frames(script: Script, limits: LimitsConfig) -> int:
+    """Frames that a script takes at the model's usual pace.
 
     >>> from duologue.runtime.core import Turn
-    >>> frames_for_text(Script((Turn(1, "Hi there"),)), 8.0)
-    56
+    >>> limits = LimitsConfig(max_rows=500, typical_frames_per_letter=1.0)
+    >>> expected_frames(Script((Turn(1, "Hi, there"), Turn(2, "你好"))), limits)
+    14
     """
-    num_chars = sum(not char.isspace() for turn in script.turns for char in turn.text)
-    return math.ceil(num_chars * frames_per_char)
+    return round(_script_weight(script) * limits.typical_frames_per_letter)
 
 
 def max_frames_for(script: Script, limits: LimitsConfig) -> int:
@@ -79,7 +75,11 @@ def max_frames_for(script: Script, limits: LimitsConfig) -> int:
     >>> max_frames_for(Script((Turn(1, "Hi"),)), LimitsConfig(max_rows=500, min_frames=125))
     125
     """
-    return max(limits.min_frames, frames_for_text(script, limits.frames_per_char))
+    return max(limits.min_frames, math.ceil(_script_weight(script) * limits.frames_per_letter))
+
+
+def _script_weight(script: Script) -> int:
+    return sum(speech_weight(turn.text) for turn in script.turns)
 
 
 def _character_weight(character: str) -> int:

@@ -11,7 +11,7 @@ from duologue.runtime.config import LimitsConfig
 from duologue.runtime.core import Script, Turn
 from duologue.runtime.text.timing import (
     estimate_turn_spans,
-    frames_for_text,
+    expected_frames,
     max_frames_for,
     speech_weight,
 )
@@ -65,7 +65,12 @@ def test_a_chinese_turn_gets_as_long_as_its_syllables_take() -> None:
 
 
 def test_the_cap_grows_with_the_text_from_a_least_number_of_frames() -> None:
-    limits = LimitsConfig(max_rows=10_000, frames_per_char=2.5, min_frames=10)
+    limits = LimitsConfig(max_rows=10_000, frames_per_letter=2.5, min_frames=10)
     assert max_frames_for(script("a b"), limits) == 10
     assert max_frames_for(script("abcd e", "f"), limits) == 15
-    assert frames_for_text(script("abc"), 2.5) == 8
+
+
+def test_a_chinese_character_is_expected_to_take_as_long_as_three_letters() -> None:
+    limits = LimitsConfig(max_rows=10_000, typical_frames_per_letter=0.8)
+    assert expected_frames(script("好" * 10), limits) == expected_frames(script("abc" * 10), limits)
+    assert expected_frames(script("abc" * 10), limits) == 24
