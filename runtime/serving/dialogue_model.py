@@ -99,6 +99,7 @@ class DialogueModel:
         for thread in threads:
             thread.join(CLOSE_TIMEOUT_S)
         self._watcher.close()
+        self._metrics.close()
         self._synthesizer.close()
 
     def _begin(self, tensors: RequestTensors, sink: ResponseSink) -> None:

@@ -6,17 +6,42 @@ Labels are bounded: never an id, a voice or a key.
 
 from __future__ import annotations
 
+import queue
+import threading
+from collections.abc import Callable
 from typing import Any
 
 from duologue.runtime.serving.triton import PbUtils
 
 TTFA_BUCKETS_S = [0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0]
 CANCEL_BUCKETS_S = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0]
-_OUTCOMES = "Requests of dialogue_tts by how they ended: stop, length or the type of the error"
+
+
+class Metric:
+    """A number of Triton's that is written by the thread of its `ServingMetrics`."""
+
+    def __init__(self, metric: Any, writer: queue.SimpleQueue[Callable[[], None] | None]) -> None:
+        self._metric = metric
+        self._writer = writer
+
+    def increment(self, by: float) -> None:
+        """Add to a counter or a gauge."""
+        self._writer.put(lambda: self._metric.increment(by))
+
+    def set(self, value: float) -> None:
+        """Set a gauge."""
+        self._writer.put(lambda: self._metric.set(value))
+
+    def observe(self, value: float) -> None:
+        """Add a value to a histogram."""
+        self._writer.put(lambda: self._metric.observe(value))
 
 
 class ServingMetrics:
-    """The numbers of the streaming model.
+    """The numbers of the streaming model. For use from any thread.
+
+    One thread of its own does all writing: each write waits for the server process, and Triton
+    2.51 dies by segmentation fault when several threads write at a time.
 
     Attributes:
         active_streams: gauge of requests between their arrival and their final response.
@@ -30,28 +55,52 @@ class ServingMetrics:
 
     def __init__(self, pb_utils: PbUtils) -> None:
         self._pb_utils = pb_utils
+        self._writer: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         # A metric dies with its family, so the families are kept.
         self._families: list[Any] = []
         self._by_outcome: dict[str, Any] = {}
-        self._outcomes = self._family("duologue_requests_total", _OUTCOMES, "COUNTER")
-        self.active_streams = self._gauge(
-            "duologue_active_streams", "Requests between arrival and final response"
+        self._outcomes = self._family(
+            "duologue_requests_total",
+            "Ended requests by outcome: stop, length or the type of the error",
+            "COUNTER",
         )
-        self.running = self._gauge("duologue_running_sequences", "Sequences that have a slot")
-        self.waiting = self._gauge("duologue_queue_depth", "Sequences that wait for a slot")
-        self.cancellations = self._counter(
-            "duologue_cancellations_total", "Callers that cancelled or went away"
+        self.active_streams = self._metric(
+            "duologue_active_streams", "Requests between arrival and final response", "GAUGE"
         )
-        self.audio_seconds = self._counter("duologue_audio_seconds_total", "Audio sent")
-        self.first_audio_s = self._histogram(
-            "duologue_ttfa_seconds", "From arrival to first audio", TTFA_BUCKETS_S
+        self.running = self._metric(
+            "duologue_running_sequences", "Sequences that have a slot", "GAUGE"
         )
-        self.cancel_to_free_s = self._histogram(
-            "duologue_cancel_to_free_seconds", "From noticing a cancel to the end", CANCEL_BUCKETS_S
+        self.waiting = self._metric("duologue_queue_depth", "Sequences without a slot", "GAUGE")
+        self.cancellations = self._metric(
+            "duologue_cancellations_total", "Callers that cancelled or went away", "COUNTER"
         )
+        self.audio_seconds = self._metric("duologue_audio_seconds_total", "Audio sent", "COUNTER")
+        self.first_audio_s = self._metric(
+            "duologue_ttfa_seconds", "From arrival to first audio", "HISTOGRAM", TTFA_BUCKETS_S
+        )
+        self.cancel_to_free_s = self._metric(
+            "duologue_cancel_to_free_seconds",
+            "From noticing a cancel to the end of the stream",
+            "HISTOGRAM",
+            CANCEL_BUCKETS_S,
+        )
+        self._thread = threading.Thread(target=self._write, name="metrics", daemon=True)
+        self._thread.start()
 
     def count_outcome(self, outcome: str) -> None:
         """Count one ended request by how it ended."""
+        self._writer.put(lambda: self._count_outcome(outcome))
+
+    def close(self) -> None:
+        """Write what is left and end the thread."""
+        self._writer.put(None)
+        self._thread.join()
+
+    def _write(self) -> None:
+        while (write := self._writer.get()) is not None:
+            write()
+
+    def _count_outcome(self, outcome: str) -> None:
         if outcome not in self._by_outcome:
             self._by_outcome[outcome] = self._outcomes.Metric(labels={"outcome": outcome})
         self._by_outcome[outcome].increment(1)
@@ -62,11 +111,10 @@ class ServingMetrics:
         self._families.append(family)
         return family
 
-    def _gauge(self, name: str, description: str) -> Any:
-        return self._family(name, description, "GAUGE").Metric(labels={})
-
-    def _counter(self, name: str, description: str) -> Any:
-        return self._family(name, description, "COUNTER").Metric(labels={})
-
-    def _histogram(self, name: str, description: str, buckets: list[float]) -> Any:
-        return self._family(name, description, "HISTOGRAM").Metric(labels={}, buckets=buckets)
+    def _metric(
+        self, name: str, description: str, kind: str, buckets: list[float] | None = None
+    ) -> Metric:
+        family = self._family(name, description, kind)
+        if buckets is None:
+            return Metric(family.Metric(labels={}), self._writer)
+        return Metric(family.Metric(labels={}, buckets=buckets), self._writer)

@@ -119,13 +119,14 @@ def test_a_cancelled_stream_ends_and_frees_its_slot(
 ) -> None:
     held = speak(model, "hold 2").sender
     until(lambda: len(held.responses) == 2)
-    assert triton.value("duologue_active_streams") == 1
+    until(lambda: triton.value("duologue_active_streams") == 1)
 
     held.cancelled = True
 
     assert held.wait().error == "CancelledError: the request was cancelled"
     assert synthesizer.streams[0].is_ended
-    until(lambda: triton.value("duologue_active_streams") == 0)
+    model.finalize()
+    assert triton.value("duologue_active_streams") == 0
     assert triton.value("duologue_cancellations_total") == 1
     assert len(triton.metrics["duologue_cancel_to_free_seconds"][0].observed) == 1
 
@@ -161,7 +162,7 @@ def test_an_acknowledgement_of_a_stream_just_ended_is_no_error(
     model: DialogueModel, synthesizer: ScriptedSynthesizer, triton: FakeTriton
 ) -> None:
     speak(model, "speak 1").sender.wait()
-    until(lambda: triton.value("duologue_active_streams") == 0)
+    until(lambda: triton.value("duologue_requests_total", outcome="length") == 1)
     stream_id = synthesizer.streams[0].stream_id
     ack = request((contract.ACK_STREAM_ID, [stream_id]), (contract.ACK_SAMPLES, [5]))
 
@@ -230,8 +231,9 @@ def test_finalize_ends_running_streams_and_refuses_new_ones(
 def test_outcomes_and_audio_are_counted(model: DialogueModel, triton: FakeTriton) -> None:
     speak(model, "speak 2").sender.wait()
     speak(model, "refuse").sender.wait()
-    until(lambda: triton.value("duologue_active_streams") == 0)
+    model.finalize()
 
+    assert triton.value("duologue_active_streams") == 0
     assert triton.value("duologue_requests_total", outcome="length") == 1
     assert triton.value("duologue_requests_total", outcome="ScriptError") == 1
     assert triton.value("duologue_audio_seconds_total") == pytest.approx(0.2)

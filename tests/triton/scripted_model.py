@@ -1,0 +1,26 @@
+"""Runs inside tritonserver: the serving room in front of the scripted synthesizer."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import triton_python_backend_utils as pb_utils
+
+from duologue.runtime.serving.dialogue_model import DialogueModel
+
+
+class TritonPythonModel:
+    def initialize(self, args: dict[str, str]) -> None:
+        parameters = json.loads(args["model_config"])["parameters"]
+        sys.path.insert(0, parameters["support"]["string_value"])
+        from scripted_synthesizer import ScriptedSynthesizer
+
+        self._model = DialogueModel(ScriptedSynthesizer(), pb_utils)
+
+    def execute(self, requests: list[Any]) -> None:
+        self._model.execute(requests)
+
+    def finalize(self) -> None:
+        self._model.finalize()
