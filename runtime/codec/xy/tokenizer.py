@@ -24,7 +24,9 @@ class MelSpectrogram(nn.Module):
         self.n_fft = parameters.mel_fft
         self.hop = parameters.mel_hop
         filters = mel_filters(parameters.num_mels, self.n_fft, parameters.input_rate_hz)
-        self.register_buffer("window", torch.hann_window(self.n_fft), persistent=False)
+        # "cpu": building on the meta device would otherwise load torch's compiler for a window.
+        window = torch.hann_window(self.n_fft, device="cpu")
+        self.register_buffer("window", window, persistent=False)
         self.register_buffer("filters", torch.from_numpy(filters), persistent=False)
 
     def forward(self, samples: Tensor) -> Tensor:

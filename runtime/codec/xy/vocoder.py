@@ -62,7 +62,8 @@ class InverseStft(nn.Module):
         super().__init__()
         self.n_fft = n_fft
         self.hop = hop
-        self.register_buffer("window", torch.hann_window(n_fft))
+        # "cpu": see `MelSpectrogram`.
+        self.register_buffer("window", torch.hann_window(n_fft, device="cpu"))
 
     def forward(self, spectrum: Tensor) -> Tensor:
         """Complex [B, n_fft / 2 + 1, T] -> samples [B, T * hop]."""
