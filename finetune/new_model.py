@@ -16,7 +16,7 @@ from duologue.build_engines.random_checkpoint import RandomLm, write_random_lm
 from duologue.build_engines.random_tokenizer import write_byte_tokenizer
 from duologue.finetune.errors import TrainingError
 from duologue.finetune.model import initialize
-from duologue.finetune.model_files import load_base, save_checkpoint
+from duologue.finetune.model_files import WEIGHTS_FILE, load_base, save_checkpoint
 
 SHAPES = {
     "tiny": RandomLm(
@@ -76,3 +76,25 @@ def _simplify(tokenizer_json: Path) -> None:
     tokenizer["normalizer"] = {"type": "Lowercase"}
     text = json.dumps(tokenizer, indent=1, ensure_ascii=False) + "\n"
     tokenizer_json.write_text(text, encoding="utf-8")
+
+
+def choose_base(model_dir: Path | None, shape_name: str | None, out_dir: Path, seed: int) -> Path:
+    """The checkpoint that training begins with: one that is there, or a new one.
+
+    Args:
+        model_dir: an existing checkpoint.
+        shape_name: shape of a new one, which is written to `out_dir/new` unless it is there.
+        out_dir: of the training run.
+        seed: of a new one's weights.
+
+    Raises:
+        TrainingError: both or neither are given, or the shape is unknown.
+    """
+    if (model_dir is None) == (shape_name is None):
+        raise TrainingError("give either a model to begin with, or the shape of a new one")
+    if model_dir is not None:
+        return model_dir
+    new_dir = out_dir / "new"
+    if not (new_dir / WEIGHTS_FILE).is_file():
+        write_new_model(new_dir, str(shape_name), seed)
+    return new_dir

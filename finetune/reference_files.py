@@ -22,6 +22,7 @@ from duologue.finetune.rows import TrainingRow, count_frames
 from duologue.runtime.core import IntArray
 
 _FIELDS = ("input_ids", "labels")
+_PROTOCOL = 4
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -70,7 +71,8 @@ def write_reference(path: Path, rows: Sequence[TrainingRow]) -> None:
     with path.open("wb") as file:
         for row in rows:
             metas.append((file.tell(), len(row.input_ids), count_frames(row)))
-            pickle.dump({"input_ids": row.input_ids.tolist(), "labels": row.labels.tolist()}, file)
+            item = {"input_ids": row.input_ids.tolist(), "labels": row.labels.tolist()}
+            pickle.dump(item, file, protocol=_PROTOCOL)
     np.save(metas_path(path), np.array(metas, dtype=np.int64).T)
 
 

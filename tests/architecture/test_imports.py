@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ("runtime", "client", "cli", "build_engines", "benchmarks", "models", "model_repository")
+FOLDERS = (
+    "runtime",
+    "client",
+    "cli",
+    "build_engines",
+    "finetune",
+    "benchmarks",
+    "models",
+    "model_repository",
+)
 
 LEAVES = ("runtime.core", "runtime.config", "runtime.errors", "runtime.bundle_files")
 # package -> what it may import of duologue beside itself; the longest matching name decides.
@@ -62,6 +71,16 @@ RULES: dict[str, tuple[str, ...]] = {
     "client.errors": ("client.contract",),
     "client": (),
     "build_engines": (*LEAVES, "runtime.backbone", "runtime.codec", "runtime.audio", "models"),
+    "finetune": (
+        *LEAVES,
+        "runtime.audio",
+        "runtime.backbone",
+        "runtime.codec",
+        "runtime.lm",
+        "runtime.text",
+        "runtime.voices",
+        "build_engines",
+    ),
     "benchmarks": ("client", "runtime.synthesizer"),
     "cli": ("",),
 }

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`duologue train`: prepare data, train the language model or the codec, measure the result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from duologue.cli.errors import reports_errors
+from duologue.cli.options import NormalizationChoice
+
+train = typer.Typer(
+    help="Train models: prepare data, then the language model or the codec, then measure.",
+    no_args_is_help=True,
+)
+
+OutOption = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Made if need be.")]
+DataOption = Annotated[Path, typer.Option("--data", metavar="DIR", help="What prepare has made.")]
+ModelOption = Annotated[
+    Path, typer.Option("--model", metavar="DIR", help="Checkpoint whose text side is used.")
+]
+
+
+@train.command()
+@reports_errors
+def prepare(
+    ctx: typer.Context,
+    jsonl: Annotated[Path, typer.Argument(help="One recording and its transcript per line.")],
+    model: ModelOption,
+    out: OutOption,
+    codec: Annotated[
+        Path | None,
+        typer.Option(metavar="BUNDLE", help="Bundle whose codec encodes; without it: codes only."),
+    ] = None,
+    normalization: Annotated[
+        NormalizationChoice, typer.Option(help="Text rules for the transcripts.")
+    ] = NormalizationChoice.NONE,
+    workers: Annotated[int, typer.Option(min=1, help="Recordings encoded at a time.")] = 2,
+) -> None:
+    """Encode recordings and transcripts once; a call that was broken off goes on."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from duologue.finetune.prepare import file_encoder
+    from duologue.finetune.prepare import prepare as run
+    from duologue.finetune.sources import open_codec, text_side
+
+    console = Console(stderr=True)
+    with Progress(console=console) as progress:
+        task = progress.add_task("encoding", total=None)
+        report = run(
+            jsonl,
+            out,
+            text_side(model, normalization.value),
+            file_encoder(None if codec is None else open_codec(codec, workers)),
+            source=str(codec),
+            num_workers=workers,
+            on_progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    for skipped in report.skipped:
+        console.print(f"line {skipped.line} is left out: {skipped.reason}", markup=False)
+    typer.echo(f"{out}: {report.num_examples} new examples")
+
+
+@train.command()
+@reports_errors
+def lm(
+    ctx: typer.Context,
+    data: DataOption,
+    out: OutOption,
+    model: Annotated[
+        Path | None, typer.Option("--model", metavar="DIR", help="Checkpoint to begin with.")
+    ] = None,
+    from_config: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Begin with a new model: tiny or small.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(metavar="YAML", help="Training settings.")] = None,
+    lora: Annotated[bool, typer.Option("--lora", help="Train adapters, then merge them.")] = False,
+    lora_config: Annotated[
+        Path | None, typer.Option(metavar="YAML", help="Adapter settings.")
+    ] = None,
+    eval_data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Prepared data for evaluation.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last checkpoint in the out folder.")
+    ] = False,
+) -> None:
+    """Train the language model; `torchrun -m duologue.cli train lm ...` uses several GPUs."""
+    from duologue.finetune.lm_trainer import LmRun, train_lm
+    from duologue.finetune.new_model import choose_base
+    from duologue.finetune.settings import lm_settings, lora_settings, read_yaml
+
+    settings = lm_settings(read_yaml(config))
+    run = LmRun(
+        model_dir=choose_base(model, from_config, out, int(settings.trainer["seed"])),
+        data_dir=data,
+        out_dir=out,
+        settings=settings,
+        lora=lora_settings(read_yaml(lora_config)) if lora else None,
+        eval_dir=eval_data,
+        resume=resume,
+    )
+    typer.echo(f"{train_lm(run)}")

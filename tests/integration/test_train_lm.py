@@ -1,0 +1,159 @@
+"""Training at the smallest size: it learns, stops, goes on, and leaves what can be used."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from duologue.build_engines.moss_ttsd import PROMPT
+from duologue.finetune.collate import Collator
+from duologue.finetune.dataset import Example, write_description, write_shard
+from duologue.finetune.errors import DataError, TrainingError
+from duologue.finetune.finetune import main
+from duologue.finetune.lm_trainer import LmRun, train_lm
+from duologue.finetune.model_files import load_base
+from duologue.finetune.new_model import write_new_model
+from duologue.finetune.row_source import open_rows
+from duologue.finetune.rows import build_row, encode_transcript
+from duologue.finetune.settings import LoraSettings, lm_settings
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
+SETTINGS: dict[str, Any] = {
+    "learning_rate": 1e-2,
+    "use_cpu": True,
+    "bf16": False,
+    "dataloader_num_workers": 0,
+    "disable_tqdm": True,
+    "report_to": "none",
+    "per_device_train_batch_size": 8,
+    "logging_steps": 5,
+    "save_steps": 5,
+    "max_steps": 10,
+    "eval_fraction": 0.25,
+}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    write_new_model(folder, "tiny", seed=0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data_dir(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Letters whose codes follow from them."""
+    folder = tmp_path_factory.mktemp("data")
+    base = load_base(model_dir)
+    generator = np.random.default_rng(0)
+    examples = []
+    for _ in range(32):
+        word = generator.integers(0, 8, int(generator.integers(3, 9)))
+        text = "[S1]" + "".join(chr(ord("a") + letter) for letter in word)
+        ids = encode_transcript(text, PROMPT, base.tokenizer)
+        codes = np.stack([word] * 4)
+        examples.append(Example(build_row(ids, codes, base.checkpoint.tokens), len(word)))
+    write_shard(folder, "s", examples)
+    write_description(folder, ["s"], {})
+    return folder
+
+
+def _run(model_dir: Path, data_dir: Path, out_dir: Path, **changes: Any) -> LmRun:
+    options = {name: changes.pop(name) for name in ("lora", "resume") if name in changes}
+    settings = lm_settings({**SETTINGS, **changes})
+    return LmRun(model_dir, data_dir, out_dir, settings, **options)
+
+
+def _loss(model_dir: Path, data_dir: Path) -> float:
+    base, rows = load_base(model_dir), open_rows(data_dir)
+    collator = Collator.for_model(base.checkpoint.lm, base.checkpoint.tokens)
+    batch = collator([rows[place] for place in range(len(rows))])
+    with torch.inference_mode():
+        return float(base.model(batch["input_ids"], batch["labels"])["loss"])
+
+
+def test_training_lowers_the_loss_and_leaves_a_checkpoint(
+    model_dir: Path, data_dir: Path, tmp_path: Path
+) -> None:
+    final = train_lm(_run(model_dir, data_dir, tmp_path, max_rows_per_batch=200))
+    assert _loss(final, data_dir) < 0.8 * _loss(model_dir, data_dir)
+    # Every checkpoint on the way is a model of its own.
+    assert _loss(tmp_path / "checkpoint-5", data_dir) < _loss(model_dir, data_dir)
+
+
+def test_a_run_that_was_killed_ends_where_an_unbroken_one_does(
+    model_dir: Path, data_dir: Path, tmp_path: Path
+) -> None:
+    whole = train_lm(_run(model_dir, data_dir, tmp_path / "a"))
+    train_lm(_run(model_dir, data_dir, tmp_path / "b"))
+    # What a kill during step 9 leaves: the checkpoint of step 5, and a half one.
+    half = tmp_path / "b" / "checkpoint-10"
+    (half / "trainer_state.json").unlink()
+    resumed = train_lm(_run(model_dir, data_dir, tmp_path / "b", resume=True))
+    first, second = (load_base(folder).model.state_dict() for folder in (whole, resumed))
+    for name, value in first.items():
+        assert torch.allclose(value, second[name], atol=1e-6), name
+
+
+def test_adapters_are_trained_alone_and_merged(
+    model_dir: Path, data_dir: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("peft")
+    run = _run(model_dir, data_dir, tmp_path, lora=LoraSettings(r=4))
+    final = train_lm(run)
+    before, after = (load_base(folder).model.state_dict() for folder in (model_dir, final))
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {name for name in before if name.endswith("_proj.weight")}
+    assert _loss(final, data_dir) < _loss(model_dir, data_dir)
+    resumed = train_lm(_run(model_dir, data_dir, tmp_path, lora=LoraSettings(r=4), resume=True))
+    assert math.isclose(_loss(resumed, data_dir), _loss(final, data_dir), rel_tol=1e-6)
+
+
+def test_a_run_stops_early_when_nothing_improves(
+    model_dir: Path, data_dir: Path, tmp_path: Path
+) -> None:
+    changes = {"learning_rate": 1e-12, "max_steps": 40, "eval_steps": 5}
+    train_lm(_run(model_dir, data_dir, tmp_path, early_stopping_patience=1, **changes))
+    assert max(int(p.name.rpartition("-")[2]) for p in tmp_path.glob("checkpoint-*")) < 40
+
+
+def test_the_line_of_the_reference_works(model_dir: Path, data_dir: Path, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    training, lora = tmp_path / "training.yaml", tmp_path / "lora.yaml"
+    lines = [f"{name}: {value}" for name, value in {**SETTINGS, "max_steps": 1}.items()]
+    training.write_text("\n".join(lines))
+    lora.write_text("r: 2\nuse_rslora: true\n")
+    line = f"--model_path {model_dir} --data_dir {data_dir} --output_dir {tmp_path / 'out'} "
+    main([*line.split(), "--training_config", str(training), "--lora", "--lora_config", str(lora)])
+    assert _loss(tmp_path / "out" / "final", data_dir) > 0
+
+
+def test_what_cannot_work_is_said(model_dir: Path, data_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is no folder"):
+        train_lm(_run(model_dir, tmp_path / "none", tmp_path))
+    with pytest.raises(TrainingError, match=r"\['speed'\], which nobody knows"):
+        train_lm(_run(model_dir, data_dir, tmp_path, speed=3))
+    lora = LoraSettings(target_modules=("q_proj", "w_proj"))
+    with pytest.raises(TrainingError, match=r"names \['w_proj'\]; allowed: down_proj, gate_proj"):
+        train_lm(_run(model_dir, data_dir, tmp_path, lora=lora))
+    with pytest.raises(TrainingError, match="early stopping needs evaluation data"):
+        train_lm(_run(model_dir, data_dir, tmp_path, eval_fraction=0.0, early_stopping_patience=1))
+    with pytest.raises(SystemExit, match="error: "):
+        main(["--model_path", str(tmp_path), "--data_dir", str(data_dir), "--output_dir", "x"])
+
+
+def test_a_loss_that_is_no_number_ends_the_run(
+    model_dir: Path, data_dir: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(TrainingError, match="the loss is nan at step"):
+        train_lm(_run(model_dir, data_dir, tmp_path, learning_rate=1e30, max_grad_norm=0))

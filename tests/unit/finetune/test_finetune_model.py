@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from duologue.finetune import body
+from duologue.finetune.body import attend
+from duologue.finetune.errors import TrainingError
+from duologue.finetune.model import TrainableLm, initialize
+from duologue.finetune.model_files import load_base, save_checkpoint
+from duologue.finetune.new_model import write_new_model
+from duologue.finetune.rows import IGNORED
+from duologue.runtime.config import LmConfig
+
+LM = LmConfig((20, 9, 9), (0, 1, 2), 16, 24, 2, 4, 2, 4)
+
+
+def _model(weights: tuple[float, ...] | None = None, *, recomputes: bool = False) -> TrainableLm:
+    model = TrainableLm(LM, weights, recomputes=recomputes)
+    initialize(model, seed=1)
+    return model
+
+
+def _batch() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    ids = torch.randint(0, 9, (2, 7, 3), generator=generator)
+    labels = ids.clone()
+    labels[:, :3] = IGNORED
+    labels[:, 5:, 0] = IGNORED
+    return ids, labels
+
+
+def test_the_loss_is_the_shifted_cross_entropy_weighted_by_channel() -> None:
+    weights = (8.0, 2.0, 1.0)
+    model = _model(weights)
+    ids, labels = _batch()
+    losses = [
+        F.cross_entropy(scores[:, :-1].flatten(0, 1), labels[:, 1:, c].flatten())
+        for c, scores in enumerate(model.logits(ids))
+    ]
+    expected = sum(w * loss for w, loss in zip(weights, losses, strict=True)) / 11
+    outputs = model(ids, labels)
+    assert torch.allclose(outputs["channel_losses"], torch.stack(losses))
+    assert torch.allclose(outputs["loss"], torch.as_tensor(expected))
+
+
+def test_padding_on_the_right_changes_neither_loss_nor_gradient() -> None:
+    ids, labels = _batch()
+    padded = F.pad(ids, (0, 0, 0, 4), value=5), F.pad(labels, (0, 0, 0, 4), value=IGNORED)
+    gradients = []
+    for batch in ((ids, labels), padded):
+        model = _model()
+        loss = model(*batch)["loss"]
+        loss.backward()
+        gradient = model.model.language_model.layers[0].self_attn.q_proj.weight.grad
+        gradients.append((loss.detach(), gradient))
+    for first, second in zip(*gradients, strict=True):
+        assert torch.allclose(first, second, atol=1e-7)
+
+
+def test_recomputing_gives_the_same_gradients() -> None:
+    gradients = []
+    for recomputes in (False, True):
+        model = _model(recomputes=recomputes).train()
+        model(*_batch())["loss"].backward()
+        gradients.append([p.grad for p in model.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+def test_a_channel_without_labels_adds_nothing() -> None:
+    ids, labels = _batch()
+    labels[..., 2] = IGNORED
+    outputs = _model()(ids, labels)
+    assert float(outputs["channel_losses"][2]) == 0
+    outputs["loss"].backward()
+
+
+def test_both_ways_to_attend_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(3)
+    query = torch.randn(2, 4, 11, 8, generator=generator)
+    key, value = torch.randn(2, 2, 2, 11, 8, generator=generator)
+    plain = attend(query, key, value)
+    monkeypatch.setattr(body, "_MAX_PLAIN_ROWS", 0)
+    assert torch.allclose(attend(query, key, value), plain, atol=1e-6)
+
+
+@pytest.mark.parametrize("weights", [(1.0, 2.0), (1.0, 0.0, 1.0)])
+def test_weights_that_do_not_fit_are_refused(weights: tuple[float, ...]) -> None:
+    with pytest.raises(TrainingError, match="allowed: 3 positive numbers"):
+        TrainableLm(LM, weights)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_saved_checkpoint_is_read_back(tmp_path: Path, dtype: str) -> None:
+    write_new_model(tmp_path / "new", "tiny", seed=4)
+    base = load_base(tmp_path / "new")
+    save_checkpoint(base.model, tmp_path / "new", tmp_path / "saved", dtype)
+    again = load_base(tmp_path / "saved")
+    assert again.checkpoint.lm == base.checkpoint.lm
+    assert again.checkpoint.tokens == base.checkpoint.tokens
+    for name, value in base.model.state_dict().items():
+        kept = value.half().float() if dtype == "float16" else value
+        assert torch.equal(again.model.state_dict()[name], kept), name
+
+
+def test_a_new_model_reads_its_opening_sentence_as_one_token_and_folds_case(
+    tmp_path: Path,
+) -> None:
+    from duologue.build_engines.moss_ttsd import PROMPT
+
+    write_new_model(tmp_path, "tiny", seed=4)
+    tokenizer = load_base(tmp_path).tokenizer
+    assert tokenizer.split_template(PROMPT.system) == [tokenizer.token_id(PROMPT.system)]
+    assert tokenizer.encode_text("Abc") == tokenizer.encode_text("aBC")
+
+
+def test_weights_too_large_for_half_precision_are_named(tmp_path: Path) -> None:
+    write_new_model(tmp_path / "new", "tiny", seed=4)
+    base = load_base(tmp_path / "new")
+    with torch.no_grad():
+        base.model.model.language_model.norm.weight[0] = 1e6
+    with pytest.raises(TrainingError, match=r"norm\.weight has weights too large for float16"):
+        save_checkpoint(base.model, tmp_path / "new", tmp_path / "saved", "float16")
+
+
+def test_an_unknown_shape_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="allowed: tiny, small"):
+        write_new_model(tmp_path, "huge", seed=0)
