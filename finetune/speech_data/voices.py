@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The voices that speak the training data: espeak-ng's accents, variants, pitches and speeds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from random import Random
+
+LANGUAGES = ("en", "cmn")
+"""Languages that `espeak-ng` speaks for us, by its own names."""
+
+_MANDARIN_ACCENT = "cmn"
+
+
+@dataclass(frozen=True, slots=True)
+class EspeakVoice:
+    """One way to speak.
+
+    Attributes:
+        name: ours; it stands in the index.
+        accent: espeak-ng's voice, which is also the language.
+        variant: espeak-ng's variant of timbre, "" for none.
+        pitch: 0 to 99; espeak-ng's own default is 50.
+        words_per_minute: speed.
+    """
+
+    name: str
+    accent: str
+    variant: str
+    pitch: int
+    words_per_minute: int
+
+    @property
+    def espeak_name(self) -> str:
+        """As `espeak-ng -v` takes it.
+
+        >>> DEFAULT_VOICES[0].espeak_name
+        'en-us+m3'
+        """
+        return f"{self.accent}+{self.variant}" if self.variant else self.accent
+
+
+DEFAULT_VOICES = (
+    EspeakVoice("s1", "en-us", "m3", 48, 165),
+    EspeakVoice("s2", "en-us", "f2", 58, 170),
+)
+"""Who speaks for [S1] and [S2] when no reference voice is given."""
+
+OTHER_VOICES = (
+    EspeakVoice("female-gentle", "en-us", "f4", 50, 145),
+    EspeakVoice("female-lively", "en-us", "linda", 62, 185),
+    EspeakVoice("male-mature", "en-us", "m7", 34, 145),
+    EspeakVoice("male-young", "en-us", "rob", 66, 180),
+    EspeakVoice("annie", "en-us", "Annie", 50, 165),
+    EspeakVoice("alicia", "en-us", "Alicia", 46, 165),
+    EspeakVoice("grandma", "en-gb", "grandma", 50, 160),
+    EspeakVoice("london", "en-gb-x-rp", "f3", 48, 165),
+    EspeakVoice("edinburgh", "en-gb-scotland", "m5", 56, 165),
+    EspeakVoice("glasgow", "en-gb-scotland", "f5", 44, 160),
+    EspeakVoice("lancaster", "en-gb-x-gbclan", "m4", 50, 165),
+    EspeakVoice("boris", "en-gb", "boris", 44, 160),
+    EspeakVoice("klatt", "en-us", "klatt2", 50, 165),
+    EspeakVoice("deep", "en-us", "m8", 42, 155),
+    EspeakVoice("newyork", "en-us-nyc", "m1", 62, 175),
+    EspeakVoice("steph", "en-us", "steph", 50, 165),
+    EspeakVoice("shelby", "en-us", "shelby", 40, 160),
+    EspeakVoice("john", "en-gb-x-gbcwmd", "john", 40, 165),
+)
+"""Voices that a model is to take from a reference; four of them are presets."""
+
+_SPEED_SPREAD = 0.12
+
+
+def voice_for_language(voice: EspeakVoice, language: str) -> EspeakVoice:
+    """The same timbre, pitch and speed in another language.
+
+    >>> voice_for_language(DEFAULT_VOICES[1], "cmn").espeak_name
+    'cmn+f2'
+    """
+    return voice if language == "en" else replace(voice, accent=_MANDARIN_ACCENT)
+
+
+def draw_voices(random: Random, default_share: float) -> tuple[EspeakVoice, EspeakVoice]:
+    """Voices of a dialogue for speaker 1 and speaker 2.
+
+    Args:
+        random: source of chance.
+        default_share: how often the answer is `DEFAULT_VOICES`, which keep their own speeds.
+
+    Returns:
+        Two different voices; others than the default pair differ in speed from one dialogue
+        to the next.
+    """
+    if random.random() < default_share:
+        return DEFAULT_VOICES
+    first, second = random.sample(DEFAULT_VOICES + OTHER_VOICES, 2)
+    return _at_some_speed(random, first), _at_some_speed(random, second)
+
+
+def _at_some_speed(random: Random, voice: EspeakVoice) -> EspeakVoice:
+    factor = random.uniform(1 - _SPEED_SPREAD, 1 + _SPEED_SPREAD)
+    return replace(voice, words_per_minute=round(voice.words_per_minute * factor))
