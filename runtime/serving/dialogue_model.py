@@ -70,7 +70,7 @@ class DialogueModel:
         self._pb_utils = pb_utils
         self._streams = RunningStreams()
         self._watcher = CancellationWatcher()
-        self._metrics = ServingMetrics(pb_utils)
+        self._metrics = ServingMetrics(pb_utils, self._load)
         self._lock = threading.Lock()
         self._threads: set[threading.Thread] = set()
         self._is_closing = False
@@ -133,7 +133,6 @@ class DialogueModel:
                 self._threads.discard(threading.current_thread())
             self._metrics.active_streams.increment(-1)
             self._metrics.count_outcome(outcome)
-            self._note_load()
 
     def _answer(self, tensors: RequestTensors, sink: ResponseSink, arrived_at_s: float) -> str:
         """Submit one request and send its chunks; gives the reason why it finished."""
@@ -142,7 +141,6 @@ class DialogueModel:
         with self._streams.running(stream), self._watch(stream, sink):
             if self._is_closing:
                 stream.cancel()
-            self._note_load()
             return self._send_chunks(stream, sink, arrived_at_s)
 
     @contextmanager
@@ -168,10 +166,9 @@ class DialogueModel:
                 reason = chunk.finish_reason.value
         return reason
 
-    def _note_load(self) -> None:
+    def _load(self) -> tuple[int, int]:
         stats = self._synthesizer.stats
-        self._metrics.running.set(stats.num_running)
-        self._metrics.waiting.set(stats.num_waiting)
+        return stats.num_running, stats.num_waiting
 
 
 def _outcome(error: Exception) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from duologue.runtime.serving.triton import PbUtils
 
 TTFA_BUCKETS_S = [0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0]
+LOAD_PERIOD_S = 0.1
 CANCEL_BUCKETS_S = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0]
 
 
@@ -45,16 +46,22 @@ class ServingMetrics:
 
     Attributes:
         active_streams: gauge of requests between their arrival and their final response.
-        running: gauge of sequences that have a slot.
-        waiting: gauge of sequences that wait for a slot.
         cancellations: counter of callers that cancelled or went away.
         audio_seconds: counter of seconds of audio sent.
         first_audio_s: histogram from a request's arrival to its first audio.
         cancel_to_free_s: histogram from noticing a cancel to the end of the stream.
     """
 
-    def __init__(self, pb_utils: PbUtils) -> None:
+    def __init__(self, pb_utils: PbUtils, load: Callable[[], tuple[int, int]]) -> None:
+        """Announce the metrics.
+
+        Args:
+            pb_utils: Triton's module.
+            load: gives the numbers of sequences with and without a slot.
+        """
         self._pb_utils = pb_utils
+        self._load = load
+        self._shown_load = (0, 0)
         self._writer: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         # A metric dies with its family, so the families are kept.
         self._families: list[Any] = []
@@ -67,10 +74,12 @@ class ServingMetrics:
         self.active_streams = self._metric(
             "duologue_active_streams", "Requests between arrival and final response", "GAUGE"
         )
-        self.running = self._metric(
+        self._running = self._family(
             "duologue_running_sequences", "Sequences that have a slot", "GAUGE"
-        )
-        self.waiting = self._metric("duologue_queue_depth", "Sequences without a slot", "GAUGE")
+        ).Metric(labels={})
+        self._waiting = self._family(
+            "duologue_queue_depth", "Sequences that wait for a slot", "GAUGE"
+        ).Metric(labels={})
         self.cancellations = self._metric(
             "duologue_cancellations_total", "Callers that cancelled or went away", "COUNTER"
         )
@@ -84,7 +93,7 @@ class ServingMetrics:
             "HISTOGRAM",
             CANCEL_BUCKETS_S,
         )
-        self._thread = threading.Thread(target=self._write, name="metrics", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
         self._thread.start()
 
     def count_outcome(self, outcome: str) -> None:
@@ -96,9 +105,26 @@ class ServingMetrics:
         self._writer.put(None)
         self._thread.join()
 
-    def _write(self) -> None:
-        while (write := self._writer.get()) is not None:
+    def _run(self) -> None:
+        while True:
+            # Slots are freed a step after the last response: look again until all are.
+            patience_s = LOAD_PERIOD_S if any(self._shown_load) else None
+            try:
+                write = self._writer.get(timeout=patience_s)
+            except queue.Empty:
+                self._show_load()
+                continue
+            if write is None:
+                return
             write()
+            self._show_load()
+
+    def _show_load(self) -> None:
+        load = self._load()
+        if load != self._shown_load:
+            self._shown_load = load
+            self._running.set(load[0])
+            self._waiting.set(load[1])
 
     def _count_outcome(self, outcome: str) -> None:
         if outcome not in self._by_outcome:
