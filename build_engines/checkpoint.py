@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from duologue.build_engines import checkpoint_config
-from duologue.build_engines.safetensors_writer import TensorEntry, write_safetensors
+from duologue.build_engines.safetensors_writer import TensorEntry, row_blocks, write_safetensors
 from duologue.build_engines.tensor_source import open_tensors
 from duologue.runtime.backbone.layout import EMBEDDING, FINAL_NORM, HEAD, lm_shapes
 from duologue.runtime.backbone.tensor_file import StoredTensor, float32_to_bfloat16
@@ -26,7 +26,6 @@ from duologue.runtime.errors import ConfigError
 
 WEIGHT_DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 """Name of a precision -> name in the safetensors format."""
-_BLOCK_ELEMENTS = 1 << 22
 _EMBEDDINGS = "model.embedding_list.{}.weight"
 _HEADS = "lm_heads.{}.weight"
 _BODY = "model.language_model."
@@ -127,17 +126,10 @@ def write_lm_safetensors(checkpoint: Checkpoint, path: Path, dtype: str) -> None
 
     def blocks(name: str) -> Iterator[npt.NDArray[Any]]:
         for part in checkpoint.parts(name):
-            for rows in _row_blocks(part.shape):
+            for rows in row_blocks(part.shape):
                 yield _narrow(name, part.float32(rows), dtype)
 
     write_safetensors(path, entries, blocks)
-
-
-def _row_blocks(shape: tuple[int, ...]) -> Iterator[slice]:
-    per_row = int(np.prod(shape[1:], dtype=np.int64))
-    step = max(1, _BLOCK_ELEMENTS // max(1, per_row))
-    for begin in range(0, shape[0], step):
-        yield slice(begin, min(begin + step, shape[0]))
 
 
 def _narrow(name: str, values: FloatArray, dtype: str) -> npt.NDArray[Any]:
@@ -210,5 +202,5 @@ def _equal(source: Mapping[str, StoredTensor], name: str, other: str) -> bool:
     first, second = source[name], source[other]
     if first.shape != second.shape:
         return False
-    blocks: Iterable[slice] = _row_blocks(first.shape)
+    blocks: Iterable[slice] = row_blocks(first.shape)
     return all(np.array_equal(first.float32(rows), second.float32(rows)) for rows in blocks)

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,9 @@ from duologue.runtime.backbone.tensor_file import LENGTH_BYTES, NUMPY_DTYPES
 
 ALIGNMENT = 64
 """Bytes: what engines that map the file like a tensor to begin on."""
+_BLOCK_ELEMENTS = 1 << 22
+
+Blocks = Callable[[str], Iterable[npt.NDArray[Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,7 @@ class TensorEntry:
 def write_safetensors(
     path: Path,
     entries: Sequence[TensorEntry],
-    blocks: Callable[[str], Iterable[npt.NDArray[Any]]],
+    blocks: Blocks,
 ) -> None:
     """Write a file; the order of `entries` does not change a byte's meaning, but its place.
 
@@ -50,15 +53,22 @@ def write_safetensors(
     """
     ordered = sorted(entries, key=lambda entry: entry.num_bytes % ALIGNMENT != 0)
     unfinished = path.with_name(path.name + ".part")
-    with unfinished.open("wb") as file:
-        file.write(_header(ordered))
-        for entry in ordered:
-            begin = file.tell()
-            for block in blocks(entry.name):
-                file.write(np.ascontiguousarray(block, NUMPY_DTYPES[entry.dtype]).data)
-            written = file.tell() - begin
-            assert written == entry.num_bytes, f"{entry} got {written} bytes"
-    unfinished.replace(path)
+    try:
+        with unfinished.open("wb") as file:
+            _write(file, ordered, blocks)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _write(file: BinaryIO, entries: Sequence[TensorEntry], blocks: Blocks) -> None:
+    file.write(_header(entries))
+    for entry in entries:
+        begin = file.tell()
+        for block in blocks(entry.name):
+            file.write(np.ascontiguousarray(block, NUMPY_DTYPES[entry.dtype]).data)
+        written = file.tell() - begin
+        assert written == entry.num_bytes, f"{entry} got {written} bytes"
 
 
 def write_arrays(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> None:
@@ -66,6 +76,17 @@ def write_arrays(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> None:
     names = {np.dtype(code): name for name, code in NUMPY_DTYPES.items() if name != "BF16"}
     entries = [TensorEntry(name, names[array.dtype], array.shape) for name, array in arrays.items()]
     write_safetensors(path, entries, lambda name: [arrays[name]])
+
+
+def row_blocks(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Cut the rows of a tensor into stretches of a few million numbers.
+
+    >>> list(row_blocks((3, 3_000_000)))
+    [slice(0, 1, None), slice(1, 2, None), slice(2, 3, None)]
+    """
+    step = max(1, _BLOCK_ELEMENTS // max(1, math.prod(shape[1:])))
+    for begin in range(0, shape[0], step):
+        yield slice(begin, min(begin + step, shape[0]))
 
 
 def _header(entries: Sequence[TensorEntry]) -> bytes:

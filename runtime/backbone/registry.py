@@ -10,7 +10,8 @@
 
 (The codec's engines stand there too, under names of their own.) `status` is "built" or says why
 not; files are relative to the bundle. `dtype` is the precision of the weights: of "torch" on a
-GPU (on a CPU it computes in float32), of "onnx" as stored (it computes in float32).
+GPU (on a CPU it computes in float32), of "onnx" as stored: it computes in float32, or with
+"int8" and "int4" on quantised weights, which have a graph and a file of their own.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class EngineRequest:
         entry: what the bundle says of the engine.
         directory: of the bundle.
         max_slots, max_rows: size of the KV cache.
+        num_threads: of an engine that has threads of its own; None leaves it to the engine.
     """
 
     lm: LmConfig
@@ -46,6 +48,7 @@ class EngineRequest:
     directory: Path
     max_slots: int
     max_rows: int
+    num_threads: int | None = None
 
     def path(self, key: str) -> Path:
         """The file that the entry names under `key`.
@@ -65,6 +68,7 @@ def load_backbone(
     engine: str = AUTO,
     max_slots: int | None = None,
     max_rows: int | None = None,
+    num_threads: int | None = None,
 ) -> Backbone:
     """Load the language model of a bundle.
 
@@ -75,6 +79,8 @@ def load_backbone(
             torch, as far as the bundle has them and their wheels are installed.
         max_slots: sequences at the same time; None takes the bundle's.
         max_rows: rows per sequence; None takes the bundle's.
+        num_threads: of the onnx engine; None lets it choose. (Torch has one number for the whole
+            process, `torch.set_num_threads`.)
 
     Raises:
         ConfigError: the engine is unknown, or a value or file of the bundle cannot work.
@@ -96,6 +102,7 @@ def load_backbone(
         bundle_dir,
         bundle.limits.max_slots if max_slots is None else max_slots,
         bundle.limits.max_rows if max_rows is None else max_rows,
+        num_threads,
     )
     return _CREATORS[kind](request)
 
@@ -157,6 +164,7 @@ def _create_onnx(request: EngineRequest) -> Backbone:
         max_slots=request.max_slots,
         max_rows=request.max_rows,
         dtype=str(request.entry.get("dtype")),
+        num_threads=request.num_threads,
     )
 
 
