@@ -103,13 +103,15 @@ class _Build:
         self._run(stages.codec_graph_stage(bundle.codec, *codec_inputs))
         self._run(stages.lm_stage(checkpoint, options.dtype, self._lm_digest))
         if "onnx" in options.engines:
-            self._run(stages.lm_graph_stage(checkpoint, options.dtype, self._lm_digest))
+            lm_inputs = (options.dtype, options.quantization, self._lm_digest)
+            self._run(stages.lm_graph_stage(checkpoint, *lm_inputs))
         if "trtllm" in options.engines:
             ranks = options.tensor_parallel
             self._run(stages.trtllm_stage(checkpoint, options.dtype, ranks, self._lm_digest))
         if options.parity:
             bundle = dataclasses.replace(bundle, parity=self._run(self._parity_stage(bundle)))
-        return self._writer.finish(bundle)
+        read = {name for entry in bundle.engines.values() for name in entry.values()}
+        return self._writer.finish(bundle, leave_out={stages.LM_FILE} - read)
 
     def _parity_stage(self, bundle: Bundle) -> Stage:
         inputs = {
@@ -168,9 +170,9 @@ def _engines(options: BuildOptions) -> dict[str, dict[str, Any]]:
         "torch": {"status": "built", "dtype": options.dtype, "weights": stages.LM_FILE},
         "onnx": {
             "status": "built",
-            "dtype": options.dtype,
-            "graph": stages.LM_GRAPH_FILE,
-            "weights": stages.LM_FILE,
+            "dtype": options.quantization or options.dtype,
+            "graph": stages.lm_graph_file(options.quantization),
+            "weights": stages.lm_graph_weights(options.quantization),
         },
         "trtllm": {
             "status": "not built: the checkpoint is ready, the engine needs tensorrt_llm and a GPU",

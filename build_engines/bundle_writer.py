@@ -19,7 +19,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -125,11 +125,12 @@ class BundleWriter:
         _write_text(self._work / STAGES_FILE, json.dumps(self._records, indent=1) + "\n")
         return result, False
 
-    def finish(self, bundle: Bundle) -> Bundle:
+    def finish(self, bundle: Bundle, leave_out: Collection[str] = ()) -> Bundle:
         """Describe the bundle and put it in its place.
 
         Args:
             bundle: without `files`; they are filled in from the stages of this build.
+            leave_out: files that only later stages needed.
 
         Returns:
             The bundle as it was written.
@@ -137,8 +138,9 @@ class BundleWriter:
         files: dict[str, dict[str, Any]] = {}
         for name in self._used:
             files.update(self._records[name]["files"])
-        bundle = dataclasses.replace(bundle, files=dict(sorted(files.items())))
-        self._drop_strangers(set(files))
+        kept = {name: files[name] for name in sorted(files) if name not in leave_out}
+        bundle = dataclasses.replace(bundle, files=kept)
+        self._drop_strangers(set(kept))
         _write_text(self.directory / BUNDLE_FILE, bundle.to_json())
         verify_bundle(self.directory)
         self._move_into_place()

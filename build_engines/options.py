@@ -12,6 +12,8 @@ from duologue.runtime.errors import ConfigError
 
 ENGINES = ("torch", "onnx", "trtllm")
 Precision = Literal["float32", "float16", "bfloat16"]
+Quantization = Literal["int8", "int4"]
+QUANTIZATIONS: dict[str, Quantization] = {"int8": "int8", "int4": "int4"}
 PRECISIONS: dict[str, Precision] = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 """Precision as the user names it -> as the bundle names it."""
 
@@ -23,7 +25,8 @@ class BuildOptions:
     Attributes:
         engines: for which engines of the language model.
         dtype: precision in which the weights of the language model are stored.
-        codec_dtype: the same for the codec.
+        quantization: "int8" or "int4" gives the onnx engine weights of its own in so few bits.
+        codec_dtype: precision in which the weights of the codec are stored.
         tensor_parallel: GPUs over which TensorRT-LLM shares the model.
         codec_config: yaml of the codec; None takes the one beside its weights.
         name: of the bundle; None takes that of its directory.
@@ -37,6 +40,7 @@ class BuildOptions:
 
     engines: tuple[str, ...] = ("onnx",)
     dtype: Precision = "float32"
+    quantization: Quantization | None = None
     codec_dtype: Precision = "float32"
     tensor_parallel: int = 1
     codec_config: Path | None = None
@@ -56,6 +60,13 @@ class BuildOptions:
             if getattr(self, field) not in PRECISIONS.values():
                 allowed = ", ".join(PRECISIONS.values())
                 raise ConfigError(f"{field} is {getattr(self, field)!r}; allowed: {allowed}")
+        if self.quantization not in (None, *QUANTIZATIONS):
+            allowed = ", ".join(QUANTIZATIONS)
+            raise ConfigError(f"quantization is {self.quantization!r}; allowed: None, {allowed}")
+        if self.quantization is not None and "onnx" not in self.engines:
+            raise ConfigError(
+                f"quantization is {self.quantization!r}; allowed only with the engine onnx"
+            )
         for field in ("tensor_parallel", "max_rows", "max_slots"):
             value = getattr(self, field)
             if value is not None and value < 1:

@@ -22,6 +22,7 @@ from duologue.build_engines.codec_checkpoint import (
 from duologue.build_engines.codec_onnx import export_codec
 from duologue.build_engines.lm_onnx import write_lm_onnx
 from duologue.build_engines.options import Precision
+from duologue.build_engines.quantize import write_quantized_safetensors
 from duologue.build_engines.trtllm_checkpoint import write_trtllm_checkpoint
 from duologue.runtime.backbone.tensor_file import TensorFile
 from duologue.runtime.codec.xy.parameters import XyParameters
@@ -29,7 +30,6 @@ from duologue.runtime.config import CodecConfig
 from duologue.runtime.errors import ConfigError, EngineUnavailableError
 
 LM_FILE = "lm.safetensors"
-LM_GRAPH_FILE = "lm.onnx"
 TOKENIZER_FILE = "tokenizer.json"
 TRTLLM_DIR = "trtllm"
 
@@ -88,14 +88,33 @@ def lm_stage(checkpoint: Checkpoint, dtype: str, source: Digest) -> Stage:
     return _stage("language model weights", run, source=source, dtype=dtype)
 
 
-def lm_graph_stage(checkpoint: Checkpoint, dtype: str, source: Digest) -> Stage:
-    """`lm.onnx`, a graph over `lm.safetensors`."""
+def lm_graph_stage(
+    checkpoint: Checkpoint, dtype: str, quantization: str | None, source: Digest
+) -> Stage:
+    """The graph of the language model and, if quantised, the weights that it points into."""
+    graph_name, weights_name = lm_graph_file(quantization), lm_graph_weights(quantization)
 
     def run(directory: Path) -> StageResult:
-        write_lm_onnx(checkpoint.lm, directory / LM_FILE, directory / LM_GRAPH_FILE)
-        return StageResult((LM_GRAPH_FILE,))
+        graph, weights = directory / graph_name, directory / weights_name
+        if quantization is None:
+            write_lm_onnx(checkpoint.lm, weights, graph)
+            return StageResult((graph_name,))
+        write_quantized_safetensors(checkpoint.lm, directory / LM_FILE, weights, quantization)
+        write_lm_onnx(checkpoint.lm, weights, graph, quantization=quantization)
+        return StageResult((graph_name, weights_name))
 
-    return _stage("language model graph", run, source=source, dtype=dtype)
+    inputs = {"source": source, "dtype": dtype, "quantization": quantization}
+    return _stage("language model graph", run, **inputs)
+
+
+def lm_graph_file(quantization: str | None) -> str:
+    """Name of the graph that the onnx engine loads."""
+    return "lm.onnx" if quantization is None else f"lm.{quantization}.onnx"
+
+
+def lm_graph_weights(quantization: str | None) -> str:
+    """Name of the weights that the graph points into."""
+    return LM_FILE if quantization is None else f"lm.{quantization}.safetensors"
 
 
 def trtllm_stage(checkpoint: Checkpoint, dtype: str, tensor_parallel: int, source: Digest) -> Stage:

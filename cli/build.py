@@ -30,6 +30,16 @@ class PrecisionChoice(str, Enum):
     BF16 = "bf16"
 
 
+class LmPrecisionChoice(str, Enum):
+    """The same for the language model, which onnx can also read in few bits."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    BF16 = "bf16"
+    INT8 = "int8"
+    INT4 = "int4"
+
+
 LmOption = Annotated[
     str,
     typer.Option(
@@ -50,7 +60,12 @@ EnginesOption = Annotated[
     list[BuildEngine], typer.Option("--engine", help="May be given several times.")
 ]
 DtypeOption = Annotated[
-    PrecisionChoice, typer.Option("--dtype", help="Precision of the language model's weights.")
+    LmPrecisionChoice,
+    typer.Option(
+        "--dtype",
+        help="Precision of the language model's weights; int8 and int4 are for onnx, while the "
+        "other engines get bf16.",
+    ),
 ]
 CodecDtypeOption = Annotated[
     PrecisionChoice, typer.Option("--codec-dtype", help="Precision of the codec's weights.")
@@ -84,7 +99,7 @@ def build(
     out: OutOption,
     codec_config: CodecConfigOption = None,
     engine: EnginesOption = [BuildEngine.ONNX, BuildEngine.TORCH],  # noqa: B006
-    dtype: DtypeOption = PrecisionChoice.BF16,
+    dtype: DtypeOption = LmPrecisionChoice.BF16,
     codec_dtype: CodecDtypeOption = PrecisionChoice.FP32,
     tensor_parallel: TensorParallelOption = 1,
     max_rows: MaxRowsOption = None,
@@ -102,7 +117,7 @@ def build(
 
     from duologue.build_engines.build import build_bundle
     from duologue.build_engines.hub import resolve_model
-    from duologue.build_engines.options import PRECISIONS, BuildOptions
+    from duologue.build_engines.options import PRECISIONS, QUANTIZATIONS, BuildOptions
     from duologue.cli.build_view import (
         StageView,
         engine_table,
@@ -113,7 +128,8 @@ def build(
 
     options = BuildOptions(
         engines=tuple(item.value for item in engine),
-        dtype=PRECISIONS[dtype.value],
+        dtype=PRECISIONS.get(dtype.value, "bfloat16"),
+        quantization=QUANTIZATIONS.get(dtype.value),
         codec_dtype=PRECISIONS[codec_dtype.value],
         tensor_parallel=tensor_parallel,
         codec_config=codec_config,

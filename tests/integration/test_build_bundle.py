@@ -150,6 +150,31 @@ def test_a_narrower_precision_halves_the_weights(sources: Path, tmp_path: Path, 
     assert narrow.engines["onnx"]["dtype"] == narrow.engines["codec_onnx"]["dtype"] == dtype
 
 
+@pytest.mark.parametrize(("quantization", "equal"), [("int8", 35), ("int4", 15)])
+def test_few_bits_are_for_the_onnx_engine_alone(
+    sources: Path, tmp_path: Path, quantization: str, equal: int
+) -> None:
+    options = BuildOptions(engines=("onnx", "torch"), dtype="bfloat16", quantization=quantization)
+    bundle, _ = build(sources, tmp_path / "both", options)
+    assert bundle.engines["onnx"]["dtype"] == quantization
+    assert bundle.engines["torch"]["dtype"] == "bfloat16"
+    assert {f"lm.{quantization}.onnx", f"lm.{quantization}.safetensors"} < set(bundle.files)
+    assert bundle.parity["torch"]["logits"]["max_abs_diff"] == 0.0
+    measured = bundle.parity["onnx"]["logits"]
+    assert 0.0 < measured["max_abs_diff"] < 1.0
+    assert measured["ids_equal"] >= equal
+
+
+def test_weights_that_no_engine_reads_are_left_out(sources: Path, tmp_path: Path) -> None:
+    options = dataclasses.replace(FAST, quantization="int8", parity=True)
+    bundle, _ = build(sources, tmp_path / "out", options)
+    assert "lm.safetensors" not in bundle.files
+    assert not (tmp_path / "out" / "lm.safetensors").exists()
+    backbone = load_backbone(bundle, tmp_path / "out", engine="onnx", max_slots=1, max_rows=8)
+    assert backbone.prefill(0, np.zeros((3, bundle.lm.num_channels), np.int64)) is not None
+    backbone.close()
+
+
 def test_stages_are_told_in_order(sources: Path, tmp_path: Path) -> None:
     _, events = build(sources, tmp_path / "out")
     assert [event.name for event in events] == STAGES

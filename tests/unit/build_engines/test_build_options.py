@@ -16,6 +16,8 @@ from duologue.runtime.errors import ConfigError
         ({"engines": ("onnx", "vllm")}, "vllm.*allowed"),
         ({"dtype": "int4"}, "dtype is 'int4'; allowed: float32, float16, bfloat16"),
         ({"codec_dtype": "fp16"}, "codec_dtype is 'fp16'; allowed: float32"),
+        ({"quantization": "int2"}, "quantization is 'int2'; allowed: None, int8, int4"),
+        ({"quantization": "int8", "engines": ("torch",)}, "only with the engine onnx"),
         ({"tensor_parallel": 0}, "tensor_parallel is 0; allowed: 1 or more"),
         ({"max_rows": 0}, "max_rows is 0"),
         ({"max_slots": -1}, "max_slots is -1"),

@@ -59,6 +59,13 @@ def test_json_is_one_line_on_standard_output(sources: Path, tmp_path: Path) -> N
     assert report["bytes"] == sum(entry["bytes"] for entry in bundle.files.values())
 
 
+def test_few_bits_are_asked_for_as_a_precision(sources: Path, tmp_path: Path) -> None:
+    result = run(sources, tmp_path / "out", "--no-parity", "--dtype", "int8")
+    assert result.exit_code == 0, result.output
+    engines = verify_bundle(tmp_path / "out").engines
+    assert (engines["onnx"]["dtype"], engines["torch"]["dtype"]) == ("int8", "bfloat16")
+
+
 def test_limits_are_taken_over(sources: Path, tmp_path: Path) -> None:
     result = run(sources, tmp_path / "out", "--no-parity", "--max-rows", "256", "--max-slots", "2")
     assert result.exit_code == 0, result.output
