@@ -18,11 +18,9 @@ from duologue.build_engines.checkpoint import (
     Checkpoint,
     read_checkpoint,
     source_names,
-    write_lm_safetensors,
 )
 from duologue.build_engines.random_checkpoint import write_random_lm
 from duologue.runtime.backbone.layout import lm_shapes
-from duologue.runtime.backbone.tensor_file import TensorFile
 from duologue.runtime.errors import ConfigError
 
 DATA = Path(__file__).parents[2] / "golden" / "data" / "lm_scaled"
@@ -217,44 +215,3 @@ def test_differing_heads_of_a_tied_model_are_refused(tmp_path: Path) -> None:
     _configure(tmp_path, tie_word_embeddings=True)
     with pytest.raises(ConfigError, match=r"lm_heads\.0\.weight differs from the embedding"):
         read_checkpoint(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("dtype", "kind"),
-    [("float32", torch.float32), ("float16", torch.float16), ("bfloat16", torch.bfloat16)],
-)
-def test_the_bundle_file_is_read_by_the_safetensors_library(
-    folder: Path, dtype: str, kind: torch.dtype
-) -> None:
-    checkpoint = read_checkpoint(folder)
-    path = folder / "lm.safetensors"
-    write_lm_safetensors(checkpoint, path, dtype)
-    tensors = load_torch_file(path)
-    assert set(tensors) == set(lm_shapes(checkpoint.lm))
-    for name, values in checkpoint.tensors():
-        assert torch.equal(tensors[name], torch.from_numpy(values).to(kind))
-
-
-def test_the_bundle_file_is_aligned_and_stable(folder: Path) -> None:
-    checkpoint = read_checkpoint(folder)
-    first, second = folder / "a.safetensors", folder / "b.safetensors"
-    for path in (first, second):
-        write_lm_safetensors(checkpoint, path, "float16")
-    assert first.read_bytes() == second.read_bytes()
-    file = TensorFile(first)
-    whole = [name for name in file if file[name].data.nbytes % 64 == 0]
-    assert len(whole) > 10
-    assert all(file[name].offset % 64 == 0 for name in whole)
-
-
-def test_an_unknown_precision_is_refused(folder: Path) -> None:
-    with pytest.raises(ConfigError, match="dtype is 'int3'; allowed: float32, float16, bfloat16"):
-        write_lm_safetensors(read_checkpoint(folder), folder / "lm.safetensors", "int3")
-
-
-def test_weights_too_large_for_float16_are_refused_and_nothing_is_left(folder: Path) -> None:
-    _change(folder, lambda tensors: tensors[QUERY].__setitem__(0, 1e5))
-    path = folder / "lm.safetensors"
-    with pytest.raises(ConfigError, match=r"layers\.1\.qkv_proj\.weight has weights too large"):
-        write_lm_safetensors(read_checkpoint(folder), path, "float16")
-    assert not path.exists()
