@@ -15,7 +15,7 @@ from types import TracebackType
 from duologue.model_repository import repository_path
 from duologue.models import resolve_bundle
 from duologue.runtime.config import Bundle
-from duologue.runtime.errors import EngineError, EngineUnavailableError
+from duologue.runtime.errors import ConfigError, EngineError, EngineUnavailableError
 from duologue.runtime.supervisor.command import (
     ServerOptions,
     server_command,
@@ -115,13 +115,14 @@ class EmbeddedServer:
 
         Raises:
             EngineUnavailableError: the server cannot run here; says what to install.
-            ConfigError, EngineError, ...: a model did not load, with the model's own reason,
-                or the server gave no answer in time. Nothing is left running.
+            ConfigError, EngineError, ...: a port is taken, a model did not load, with the
+                model's own reason, or the server gave no answer in time. Nothing is left running.
         """
         reason = why_not_embedded()
         wheel = find_wheel()
         if reason is not None or wheel is None:
             raise EngineUnavailableError(reason or "the package nvidia-pytriton is not installed")
+        _require_free_ports(self._options)
         # Imported here: tritonclient is not needed to say why the server cannot run.
         from duologue.runtime.supervisor.layout import prepare_workspace
 
@@ -156,7 +157,12 @@ class EmbeddedServer:
                 raise EngineError(
                     f"the Triton server did not load its models in {self._start_timeout_s:g} s"
                 )
-        speak_two_frames(self.grpc_url, max(1.0, deadline - time.monotonic()))
+        try:
+            speak_two_frames(self.grpc_url, max(1.0, deadline - time.monotonic()))
+        except EngineError:
+            if process.wait(POLL_S) is not None:
+                raise start_failure(log_path) from None
+            raise
 
     def stop(self) -> None:
         """End the server and remove everything it left behind. Idempotent."""
@@ -197,3 +203,21 @@ def _free_port(host: str) -> int:
     with socket.socket() as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])
+
+
+def _require_free_ports(options: ServerOptions) -> None:
+    """Refuse a taken port before the models are loaded; Triton finds out only afterwards."""
+    for name in ("grpc_port", "http_port", "metrics_port"):
+        port = getattr(options, name)
+        if port is None:
+            continue
+        with socket.socket() as probe:
+            # As Triton does: connections that linger from an earlier server do not count.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((options.host, port))
+            except OSError as error:
+                raise ConfigError(
+                    f"{name} {port} of {options.host} cannot be used: {error.strerror}; "
+                    "allowed: a free port, or 0 to have one chosen"
+                ) from error

@@ -11,7 +11,7 @@ from duologue.runtime.errors import DuologueError, EngineError, parse_error
 _LOAD_FAILURE = re.compile(r"failed to load '(?P<model>[^']+)' version \d+: (?P<reason>.*)")
 _FATAL = (
     re.compile(r".*error while loading shared libraries: .*"),
-    re.compile(r".*([Aa]ddress already in use|[Ff]ailed to bind|[Ff]ailed to start .* server).*"),
+    re.compile(r".*([Aa]ddress already in use|[Ff]ailed to bind|[Ff]ailed to start .* service).*"),
     re.compile(r"^error: .*"),
 )
 # What Triton puts in front of the text of our own exception.

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from raw_door import RawStream
+
+from duologue.client import contract
+from duologue.models import default_bundle_path
+from duologue.runtime.errors import ConfigError, DuologueError, EngineUnavailableError
+from duologue.runtime.supervisor.embedded import EmbeddedServer
+
+pytestmark = pytest.mark.usefixtures("needs_triton")
+
+
+def regions_of(process_id: int) -> list[str]:
+    return [name for name in os.listdir("/dev/shm") if name.startswith(f"duologue_{process_id}_")]
+
+
+def servers_of(process_id: int) -> list[int]:
+    """Processes whose command line names shared memory regions of a parent."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal() or int(entry.name) == os.getpid():
+            continue
+        try:
+            command = (entry / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if f"duologue_{process_id}_".encode() in command:
+            found.append(int(entry.name))
+    return found
+
+
+def until_nothing_is_left_of(process_id: int) -> None:
+    deadline = time.monotonic() + 30
+    while regions_of(process_id) or servers_of(process_id):
+        assert time.monotonic() < deadline, (regions_of(process_id), servers_of(process_id))
+        time.sleep(0.05)
+
+
+def test_a_server_starts_answers_and_leaves_nothing(door: Any) -> None:
+    others = set(regions_of(os.getpid()))
+    server = EmbeddedServer(max_slots=2)
+
+    with server:
+        assert set(regions_of(os.getpid())) > others
+        assert server.http_url is None
+        assert server.metrics_url is None
+
+    assert server.exit_status == 0
+    assert set(regions_of(os.getpid())) == others
+    server.stop()
+
+
+def test_a_bundle_that_does_not_exist_is_named_before_anything_starts() -> None:
+    with pytest.raises(ConfigError, match="no-such-bundle"):
+        EmbeddedServer("no-such-bundle")
+
+
+def broken_bundle(root: Path) -> Path:
+    """The default bundle with a tokenizer that is none: only loading shows it."""
+    for path in default_bundle_path().iterdir():
+        (root / path.name).symlink_to(path)
+    (root / "tokenizer.json").unlink()
+    (root / "tokenizer.json").write_text("{}")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("engine", "kind"), [("auto", ConfigError), ("warp", ConfigError), ("trtllm", None)]
+)
+def test_a_model_that_does_not_load_tells_why_at_once(
+    tmp_path: Path, engine: str, kind: type[DuologueError] | None
+) -> None:
+    bundle = broken_bundle(tmp_path) if engine == "auto" else default_bundle_path()
+    start = time.monotonic()
+
+    with pytest.raises(kind or EngineUnavailableError) as caught:
+        EmbeddedServer(bundle, engine=engine).start()
+
+    assert "Traceback" not in str(caught.value)
+    assert engine in str(caught.value) or "tokenizer" in str(caught.value)
+    assert time.monotonic() - start < 60
+
+
+@pytest.mark.parametrize("door_name", ["grpc_port", "http_port", "metrics_port"])
+def test_a_port_that_is_taken_is_named(door_name: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=rf"{door_name} {port} .*in use"):
+            EmbeddedServer(**{door_name: port}).start()
+
+
+def test_a_stop_is_not_held_up_for_ever_by_an_open_stream() -> None:
+    server = EmbeddedServer(exit_timeout_s=2)
+    server.start()
+    stream = RawStream(
+        server.grpc_url, (contract.SCRIPT, ["[S1]Still here."]), (contract.MAX_AHEAD_S, [0.1])
+    )
+    stream.next()
+    start = time.monotonic()
+
+    server.stop()
+
+    assert time.monotonic() - start < 20
+    assert server.exit_status is not None
+    host, port = server.grpc_url.split(":")
+    with socket.socket() as probe:
+        assert probe.connect_ex((host, int(port))) != 0
+    stream.close()
+
+
+PARENT = """
+import time
+from duologue.runtime.supervisor.embedded import EmbeddedServer
+with EmbeddedServer():
+    print("ready", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_nothing_is_left_when_we_die(number: signal.Signals) -> None:
+    command = [sys.executable, "-c", PARENT]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"ready\n"
+        assert regions_of(parent.pid)
+        assert servers_of(parent.pid)
+        parent.send_signal(number)
+
+    until_nothing_is_left_of(parent.pid)

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import wave
+from pathlib import Path
+from typing import Any
+
+import pytest
+from raw_door import pcm_of
+
+from duologue.client import contract
+from duologue.model_repository import repository_path
+
+README = (repository_path() / "README.md").read_text(encoding="utf-8")
+STREAMING, WHOLE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+(CURL,) = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+
+
+def here(text: str, door: Any) -> str:
+    """An example with this server's ports."""
+    return text.replace("localhost:8001", door.url).replace(
+        "localhost:8000", door.http.removeprefix("http://")
+    )
+
+
+def run(code: str, cwd: Path) -> str:
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_streaming_example_writes_the_audio(door: Any, tmp_path: Path) -> None:
+    run(here(STREAMING, door), tmp_path)
+
+    with wave.open(str(tmp_path / "talk.wav")) as wav:
+        assert wav.getframerate() == 24_000
+        data = wav.readframes(wav.getnframes())
+    expected = pcm_of(door.url, "[S1]Coffee?[S2]Please.", (contract.SEED, [7]))
+    assert data == expected.tobytes()
+
+
+def test_the_whole_example_tells_a_duration(door: Any, tmp_path: Path) -> None:
+    said = run(here(WHOLE, door), tmp_path)
+
+    assert float(said.removesuffix(" seconds\n")) > 0
+
+
+def test_the_curl_example_gives_events(door: Any) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    done = subprocess.run(
+        ["bash", "-c", here(CURL, door)], capture_output=True, text=True, timeout=60, check=True
+    )
+
+    events = [json.loads(e.removeprefix("data: ")) for e in done.stdout.split("\n\n") if e]
+    assert [event["CHUNK_IDX"] for event in events] == list(range(len(events)))
+    assert events[-1]["IS_LAST"] is True
