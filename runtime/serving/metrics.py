@@ -14,8 +14,13 @@ from typing import Any
 from duologue.runtime.serving.triton import PbUtils
 
 TTFA_BUCKETS_S = [0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0]
-LOAD_PERIOD_S = 0.1
 CANCEL_BUCKETS_S = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0]
+LOAD_PERIOD_S = 0.1
+
+_OUTCOMES = "Ended requests by outcome: stop, length or the type of the error"
+_ACTIVE = "Requests between arrival and final response"
+_CANCELLED = "Callers that cancelled or went away"
+_CANCEL_TO_FREE = "From noticing a cancel to the end of the stream"
 
 
 class Metric:
@@ -66,32 +71,17 @@ class ServingMetrics:
         # A metric dies with its family, so the families are kept.
         self._families: list[Any] = []
         self._by_outcome: dict[str, Any] = {}
-        self._outcomes = self._family(
-            "duologue_requests_total",
-            "Ended requests by outcome: stop, length or the type of the error",
-            "COUNTER",
-        )
-        self.active_streams = self._metric(
-            "duologue_active_streams", "Requests between arrival and final response", "GAUGE"
-        )
-        self._running = self._family(
-            "duologue_running_sequences", "Sequences that have a slot", "GAUGE"
-        ).Metric(labels={})
-        self._waiting = self._family(
-            "duologue_queue_depth", "Sequences that wait for a slot", "GAUGE"
-        ).Metric(labels={})
-        self.cancellations = self._metric(
-            "duologue_cancellations_total", "Callers that cancelled or went away", "COUNTER"
-        )
+        self._outcomes = self._family("duologue_requests_total", _OUTCOMES, "COUNTER")
+        self._running = self._gauge("duologue_running_sequences", "Sequences that have a slot")
+        self._waiting = self._gauge("duologue_queue_depth", "Sequences that wait for a slot")
+        self.active_streams = self._metric("duologue_active_streams", _ACTIVE, "GAUGE")
+        self.cancellations = self._metric("duologue_cancellations_total", _CANCELLED, "COUNTER")
         self.audio_seconds = self._metric("duologue_audio_seconds_total", "Audio sent", "COUNTER")
         self.first_audio_s = self._metric(
             "duologue_ttfa_seconds", "From arrival to first audio", "HISTOGRAM", TTFA_BUCKETS_S
         )
         self.cancel_to_free_s = self._metric(
-            "duologue_cancel_to_free_seconds",
-            "From noticing a cancel to the end of the stream",
-            "HISTOGRAM",
-            CANCEL_BUCKETS_S,
+            "duologue_cancel_to_free_seconds", _CANCEL_TO_FREE, "HISTOGRAM", CANCEL_BUCKETS_S
         )
         self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
         self._thread.start()
@@ -136,6 +126,10 @@ class ServingMetrics:
         family = family_class(name=name, description=description, kind=getattr(family_class, kind))
         self._families.append(family)
         return family
+
+    def _gauge(self, name: str, description: str) -> Any:
+        """A gauge that only the writing thread touches."""
+        return self._family(name, description, "GAUGE").Metric(labels={})
 
     def _metric(
         self, name: str, description: str, kind: str, buckets: list[float] | None = None

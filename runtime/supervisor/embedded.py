@@ -34,7 +34,22 @@ class EmbeddedServer:
     """A tritonserver from the nvidia-pytriton wheel, with our models, for as long as we live.
 
     Use it as a context manager, or call `start` and `stop`. The server and everything it
-    leaves behind end with this process, however this process ends.
+    leaves behind end with this process, however this process ends. Creating the object runs
+    nothing yet; it raises `ConfigError` for a port out of range and a bundle that is not there.
+
+    Args:
+        bundle_dir: folder of the bundle, or "default" for the one that ships with us.
+        engine: "auto", "onnx", "torch" or "trtllm".
+        max_slots: dialogues that run at the same time; None takes the bundle's number.
+        host: address to listen on. Triton has no authentication: keep the loopback.
+        grpc_port: 0 picks a free one.
+        http_port: None keeps the door closed, 0 picks a free one.
+        metrics_port: None keeps the door closed, 0 picks a free one.
+        cache_bytes: size of Triton's response cache; 0 means none.
+        start_timeout_s: how long models may take to load and to answer.
+        exit_timeout_s: how long a stopping server waits for running requests.
+        log_path: where the server's log goes; None keeps it in a folder that is removed.
+        extra_repositories: further Triton model repositories, served as they are.
 
     Attributes:
         exit_status: of tritonserver once it was stopped (0 is a clean stop); None before.
@@ -56,25 +71,6 @@ class EmbeddedServer:
         log_path: Path | None = None,
         extra_repositories: tuple[Path, ...] = (),
     ) -> None:
-        """Describe a server; nothing runs before `start`.
-
-        Args:
-            bundle_dir: folder of the bundle, or "default" for the one that ships with us.
-            engine: "auto", "onnx", "torch" or "trtllm".
-            max_slots: dialogues that run at the same time; None takes the bundle's number.
-            host: address to listen on. Triton has no authentication: keep the loopback.
-            grpc_port: 0 picks a free one.
-            http_port: None keeps the door closed, 0 picks a free one.
-            metrics_port: None keeps the door closed, 0 picks a free one.
-            cache_bytes: size of Triton's response cache; 0 means none.
-            start_timeout_s: how long models may take to load and to answer.
-            exit_timeout_s: how long a stopping server waits for running requests.
-            log_path: where the server's log goes; None keeps it in a folder that is removed.
-            extra_repositories: further Triton model repositories, served as they are.
-
-        Raises:
-            ConfigError: a port is out of range, or there is no such bundle.
-        """
         self._parameters = _parameters(str(bundle_dir), engine, max_slots)
         self._start_timeout_s = start_timeout_s
         self._log_path = log_path

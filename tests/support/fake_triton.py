@@ -173,13 +173,7 @@ Handler = Callable[[dict[str, npt.NDArray[Any]]], list[InferenceResponse]]
 
 
 class FakeTriton:
-    """Stands in for the module `triton_python_backend_utils`.
-
-    Attributes:
-        models: name -> what answers calls between models.
-        metrics: family -> its metrics.
-        log: what was logged.
-    """
+    """Stands in for the module `triton_python_backend_utils`; `models` answer calls."""
 
     TRITONSERVER_RESPONSE_COMPLETE_FINAL = FINAL
     TRITONSERVER_MEMORY_CPU = 0
@@ -214,7 +208,6 @@ class FakeTriton:
         return Call(self, model_name, {t.name(): t.as_numpy() for t in inputs})
 
     def value(self, family: str, **labels: str) -> float:
-        """Present value of one metric."""
         return sum(m.value for m in self.metrics[family] if m.labels == labels)
 
 
