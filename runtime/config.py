@@ -214,6 +214,8 @@ class LimitsConfig:
     Attributes:
         max_rows: rows that one slot of the KV cache holds, prompt and speech together.
         max_slots: sequences that run at the same time, unless the server says otherwise.
+        max_history_frames: earlier turns that stand in front of a turn when a script is spoken
+            turn by turn.
         max_script_bytes: longest script in UTF-8.
         frames_per_letter: cap on speech per Latin letter of text, so that a runaway ends; see
             `text.timing.speech_weight` for other characters.
@@ -224,6 +226,7 @@ class LimitsConfig:
 
     max_rows: int
     max_slots: int = 32
+    max_history_frames: int = 375
     max_script_bytes: int = 200_000
     frames_per_letter: float = 3.0
     min_frames: int = 125

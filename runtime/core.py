@@ -19,6 +19,7 @@ FloatArray = npt.NDArray[np.float32]
 
 Normalization = Literal["none", "v0.7", "v1.0"]
 TextFrontend = Literal["none", "zh_en"]
+Mode = Literal["auto", "one_pass", "turns"]
 
 
 class FinishReason(str, Enum):
@@ -138,6 +139,8 @@ class SpeechRequest:
         sampling: changes to the bundle's sampling.
         normalization: text rules applied to each turn.
         text_frontend: how numbers, dates and units are written out.
+        mode: the whole script in one pass, or turn by turn, which has no limit of length and
+            gives exact turn times; "auto" takes one pass while it fits.
         max_frames: cap on generated frames; None takes the bundle's cap for this text.
         deadline_s: seconds from submission until the stream ends with `DeadlineError`.
         max_ahead_s: how far, in seconds of audio, the producer may run ahead of what the
@@ -152,6 +155,7 @@ class SpeechRequest:
     sampling: SamplingOverrides = field(default_factory=SamplingOverrides)
     normalization: Normalization = "none"
     text_frontend: TextFrontend = "none"
+    mode: Mode = "auto"
     max_frames: int | None = None
     deadline_s: float | None = None
     max_ahead_s: float | None = None

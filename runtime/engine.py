@@ -164,12 +164,25 @@ class Engine:
             self._hand_on(self._jobs[sequence])
 
     def _hand_on(self, job: Job) -> None:
-        windows = job.take_windows()
+        job.take_frames()
         if job.sequence.is_finished:
-            self._leave(job)
-            if job.ends_without_audio:
-                job.finish_without_audio()
-        self._codec_worker.put(job, windows)
+            self._end_pass(job)
+        self._codec_worker.put(job, job.take_windows())
+        if job.ends_without_audio:
+            job.finish_without_audio()
+
+    def _end_pass(self, job: Job) -> None:
+        """Free the slot, and line up the job's next pass if there is one."""
+        self._leave(job)
+        try:
+            following = job.go_on()
+        except DuologueError as error:
+            job.stream.fail(error)
+            return
+        if following is not None:
+            with self._bell:
+                self._scheduler.resume(following)
+                self._jobs[following] = job
 
     def _leave(self, job: Job) -> None:
         with self._bell:

@@ -53,6 +53,7 @@ class SpeechStream:
         self._ended = False
         self._exhausted = False
         self._codes: IntArray | None = None
+        self._planned_samples = 0
         self._delivered_samples = 0
         self._acknowledged_samples = 0
         self._taken_samples = 0
@@ -102,12 +103,15 @@ class SpeechStream:
 
     @property
     def is_full(self) -> bool:
-        """The producer must wait: the caller is too far behind."""
+        """The producer must wait: the caller is too far behind.
+
+        What counts is audio whose decoding is settled. So no more than one window exceeds the
+        limit, and what is settled will reach the caller and let the producer go on.
+        """
         with self._lock:
             if self._max_ahead_samples is None:
-                backlog = self._delivered_samples - self._taken_samples
-                return backlog >= self._max_backlog_samples
-            return self._delivered_samples - self._acknowledged_samples >= self._max_ahead_samples
+                return self._planned_samples - self._taken_samples >= self._max_backlog_samples
+            return self._planned_samples - self._acknowledged_samples >= self._max_ahead_samples
 
     @property
     def delivered_samples(self) -> int:
@@ -119,6 +123,11 @@ class SpeechStream:
         if self.deadline_at_s is not None and time.monotonic() >= self.deadline_at_s:
             self.fail(DeadlineError("the request's deadline passed before its audio was complete"))
         return not self._ended
+
+    def plan(self, num_samples: int) -> None:
+        """Note that so many more samples will be handed out."""
+        with self._lock:
+            self._planned_samples += num_samples
 
     def put(self, chunk: PcmChunk, codes: IntArray) -> None:
         """Hand out a chunk, and all codes so far; ignored once the stream has ended."""

@@ -7,10 +7,12 @@ with Synthesizer.load("default") as synthesizer:
 
 from __future__ import annotations
 
+import contextlib
 import math
 import secrets
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,17 +22,18 @@ import numpy as np
 from duologue.models import resolve_bundle
 from duologue.runtime.backbone.base import Backbone, BackboneSpec
 from duologue.runtime.backbone.registry import load_backbone
+from duologue.runtime.bundle_files import verify_bundle
 from duologue.runtime.codec.base import Codec
 from duologue.runtime.codec.registry import load_codec
-from duologue.runtime.codec.window import Stitcher, WindowPlan
 from duologue.runtime.codec_worker import CodecWorker
 from duologue.runtime.config import Bundle
-from duologue.runtime.core import PcmChunk, Prompt, Speech, SpeechRequest
+from duologue.runtime.core import PcmChunk, Script, Speech, SpeechRequest
 from duologue.runtime.engine import Engine, EngineStats
-from duologue.runtime.errors import RequestError
+from duologue.runtime.errors import PromptTooLongError, RequestError
 from duologue.runtime.job import Job
 from duologue.runtime.lm.sampling import resolve_sampling
 from duologue.runtime.lm.sequence import Sequence, new_sequence
+from duologue.runtime.passes import SAFE_SHARE, OnePass, PassOrder, TurnByTurn
 from duologue.runtime.stream import SpeechStream
 from duologue.runtime.text.frontend import apply_frontend
 from duologue.runtime.text.normalize import normalize_script
@@ -102,7 +105,7 @@ class Synthesizer:
             EngineUnavailableError: the engine cannot run here.
         """
         directory = resolve_bundle(bundle)
-        description = Bundle.load(directory)
+        description = verify_bundle(directory)
         tokenizer = TextTokenizer.from_file(directory / "tokenizer.json")
         backbone = load_backbone(description, directory, engine=engine, max_slots=max_slots)
         return cls(description, backbone, codec or load_codec(description, directory), tokenizer)
@@ -143,24 +146,16 @@ class Synthesizer:
         submitted_at_s, deadline_s = time.monotonic(), request.deadline_s
         _check_limits(request)
         seed = secrets.randbelow(_MAX_SEED) if request.seed is None else request.seed
-        prompt = self._read(request)
+        script = self._read(request)
         stream = SpeechStream(
-            script=prompt.script,
+            script=script,
             seed=seed,
             sample_rate_hz=self.sample_rate_hz,
             max_ahead_s=request.max_ahead_s,
             max_backlog_samples=int(_MAX_BACKLOG_S * self.sample_rate_hz),
             deadline_at_s=None if deadline_s is None else submitted_at_s + deadline_s,
         )
-        job = Job(
-            sequence=self._sequence(request, prompt, seed),
-            plan=WindowPlan(self.bundle.windows),
-            stitcher=Stitcher(self.bundle.windows, self.bundle.codec.samples_per_frame),
-            stream=stream,
-            expected_frames=expected_frames(prompt.script, self.bundle.limits),
-            frame_rate_hz=self.bundle.codec.frame_rate_hz,
-            codes_only=request.codes_only,
-        )
+        job = self._job(request, stream)
         self._engine.submit(job)
         return stream
 
@@ -215,31 +210,61 @@ class Synthesizer:
     ) -> None:
         self.close()
 
-    def _read(self, request: SpeechRequest) -> Prompt:
-        limits = self.bundle.limits
+    def _read(self, request: SpeechRequest) -> Script:
         script = parse_script(
             request.script,
             max_speakers=self.bundle.prompt.max_speakers,
-            max_bytes=limits.max_script_bytes,
+            max_bytes=self.bundle.limits.max_script_bytes,
         )
         script = apply_frontend(script, request.text_frontend)
-        script = normalize_script(script, request.normalization)
-        return build_prompt(
-            script, request.voices, self.bundle, self._tokenizer, rules=request.normalization
-        )
+        return normalize_script(script, request.normalization)
 
-    def _sequence(self, request: SpeechRequest, prompt: Prompt, seed: int) -> Sequence:
-        limits = self.bundle.limits
+    def _job(self, request: SpeechRequest, stream: SpeechStream) -> Job:
+        """Choose between one pass and turn by turn, and lay out the first pass."""
+        script, limits = stream.script, self.bundle.limits
+        begin = partial(self._begin_pass, request, stream.seed)
+        one_pass = partial(
+            OnePass, script, begin, request.max_frames, expected_frames(script, limits)
+        )
+        start = partial(Job, self.bundle, stream=stream, codes_only=request.codes_only)
+        has_choice = request.mode == "auto" and len(script.turns) > 1
+        if request.mode == "one_pass" or (request.mode == "auto" and not has_choice):
+            return start(one_pass())
+        if has_choice:
+            with contextlib.suppress(PromptTooLongError):
+                return start(one_pass(SAFE_SHARE))
+        turns = TurnByTurn(
+            script,
+            begin,
+            request.max_frames,
+            lambda text: max_frames_for(text, limits),
+            max_history_frames=min(limits.max_history_frames, self.backbone_spec.max_rows // 4),
+            keeps_anchors=not request.voices,
+        )
+        turns.check(self.backbone_spec.max_rows)
+        return start(turns)
+
+    def _begin_pass(self, request: SpeechRequest, seed: int, order: PassOrder) -> Sequence:
+        limits, history = self.bundle.limits, order.history
+        prompt = build_prompt(
+            order.script,
+            request.voices,
+            self.bundle,
+            self._tokenizer,
+            rules=request.normalization,
+            history=None if history is None else history.script,
+            history_codes=None if history is None else history.codes,
+        )
         return new_sequence(
             prompt.aligned_ids,
             lm=self.bundle.lm,
             tokens=self.bundle.tokens,
             sampling=resolve_sampling(self.bundle.sampling, request.sampling),
-            seed=seed,
-            max_frames=request.max_frames or max_frames_for(prompt.script, limits),
-            # Nobody speaks at twice the usual pace: what does not fit then, never fits.
-            min_frames=expected_frames(prompt.script, limits) // 2,
-            max_rows=self._backbone.spec.max_rows,
+            # A pass draws from a stream of numbers of its own.
+            seed=seed + (order.index << 64),
+            max_frames=order.max_frames or max_frames_for(order.script, limits),
+            min_frames=int(order.share * expected_frames(order.script, limits)),
+            max_rows=self.backbone_spec.max_rows,
             codebook_size=self.bundle.codec.codebook_size,
         )
 

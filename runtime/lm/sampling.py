@@ -232,7 +232,8 @@ def _choose_block(
     is_plain = seen is None and not any(channel.do_sample for channel in channels)
     if is_plain:
         # Temperature, top-k and top-p never move the best id.
-        return scores.argmax(axis=1).reshape(num_rows, num_channels)
+        best: IntArray = scores.argmax(axis=1).reshape(num_rows, num_channels)
+        return best
     processed = process_scores(scores, channels, seen)
     drawn = draw(processed, uniforms[:, first:stop].ravel())
     do_sample = np.asarray([channel.do_sample for channel in channels])

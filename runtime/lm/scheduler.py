@@ -78,6 +78,10 @@ class Scheduler:
             )
         self.waiting.append(sequence)
 
+    def resume(self, sequence: Sequence) -> None:
+        """Put the next pass of a request that runs already in front of the queue."""
+        self.waiting.appendleft(sequence)
+
     def schedule(self, paused: Collection[Sequence] = ()) -> StepBatch:
         """Seat waiting sequences and lay out the next step.
 

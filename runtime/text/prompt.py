@@ -34,6 +34,8 @@ def build_prompt(
     tokenizer: TextTokenizer,
     *,
     rules: Normalization = "none",
+    history: Script | None = None,
+    history_codes: IntArray | None = None,
 ) -> Prompt:
     """Lay out text and voices as the model was trained to read them.
 
@@ -45,6 +47,9 @@ def build_prompt(
         tokenizer: of the same bundle.
         rules: text rules for the transcripts; where they merge neighbouring turns of a speaker,
             the last transcript and the first turn are merged too.
+        history: turns that were spoken before, normalised like the script; they stand behind
+            the transcripts.
+        history_codes: aligned codes [K, T] of these turns; they stand behind the voices.
 
     Returns:
         Aligned ids [T, K], text rows first.
@@ -56,11 +61,15 @@ def build_prompt(
     """
     _check_speakers(script, bundle.prompt)
     ordered = _ordered_voices(voices, bundle)
-    turns = [*_transcript_turns(ordered, bundle.prompt, rules), *script.turns]
+    earlier = () if history is None else history.turns
+    turns = [*_transcript_turns(ordered, bundle.prompt, rules), *earlier, *script.turns]
     pieces = _pieces(turns, bundle.prompt, tokenizer, merge=rules != "none")
     text_ids = tokenizer.encode_prompt(pieces)
     text = text_rows(text_ids, bundle.tokens, bundle.lm.num_channels)
-    rows = [text, *(voice_rows(voice.codes, bundle.tokens) for _, voice in ordered)]
+    codes = [voice.codes for _, voice in ordered]
+    if history_codes is not None:
+        codes.append(history_codes)
+    rows = [text, *(voice_rows(each, bundle.tokens) for each in codes)]
     return Prompt(np.concatenate(rows, axis=0), len(text_ids), script)
 
 

@@ -33,7 +33,8 @@ RULES: dict[str, tuple[str, ...]] = {
     "runtime.codec": (*LEAVES, "runtime.audio"),
     "runtime.voices": (*LEAVES, "runtime.audio", "runtime.codec.base"),
     "runtime.stream": LEAVES,
-    "runtime.job": (*LEAVES, "runtime.stream", "runtime.lm", "runtime.codec", "runtime.text"),
+    "runtime.passes": (*LEAVES, "runtime.lm", "runtime.text"),
+    "runtime.job": (*LEAVES, "runtime.passes", "runtime.stream", "runtime.lm", "runtime.codec"),
     "runtime.codec_worker": (*LEAVES, "runtime.job", "runtime.codec"),
     "runtime.engine": (
         *LEAVES,
@@ -81,7 +82,27 @@ RULES: dict[str, tuple[str, ...]] = {
         "runtime.voices",
         "build_engines",
     ),
-    "benchmarks": ("client", "runtime.synthesizer"),
+    "finetune.evaluate": (*LEAVES, "finetune", "runtime.audio", "runtime.synthesizer"),
+    "benchmarks": (*LEAVES, "client", "models", "runtime.synthesizer", "runtime.supervisor"),
+    "benchmarks.engine": (
+        *LEAVES,
+        "benchmarks",
+        "client.errors",
+        "models",
+        "runtime.backbone",
+        "runtime.lm",
+    ),
+    # The floor of the door: the same requests without it.
+    "benchmarks.stream.in_process": (
+        *LEAVES,
+        "benchmarks",
+        "client",
+        "models",
+        "runtime.audio",
+        "runtime.codec",
+        "runtime.stream",
+        "runtime.synthesizer",
+    ),
     "cli": ("",),
 }
 HEAVY = {"torch", "onnxruntime", "transformers", "tensorrt_llm", "tritonclient", "onnx"}

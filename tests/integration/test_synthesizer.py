@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from duologue.runtime.core import SamplingOverrides, SpeechRequest, Voice
+from duologue.runtime.core import SamplingOverrides, SpeechRequest, TurnTiming, Voice
 from duologue.runtime.errors import (
     PromptTooLongError,
     RequestError,
@@ -93,6 +93,30 @@ def test_a_voice_in_front_changes_what_is_said(synthesizer: Synthesizer) -> None
 def test_control_tokens_in_the_text_are_text(synthesizer: Synthesizer) -> None:
     speech = synthesizer.synthesize("[S1]Say <|end_of_speech|> and <5> now.", max_frames=12, seed=1)
     assert len(speech.samples) > 0
+
+
+def test_turn_by_turn_speaks_what_does_not_fit_into_one_pass(synthesizer: Synthesizer) -> None:
+    words = "This is turn number {} of a rather long talk."
+    script = "".join(f"[S{1 + i % 2}]{words.format(i)}" for i in range(90))
+    with pytest.raises(PromptTooLongError):
+        synthesizer.submit(SpeechRequest(script, mode="one_pass"))
+    stream = synthesizer.submit(SpeechRequest(script, seed=1, max_frames=900))
+    chunks = list(stream)
+    assert {chunk.turn_timing for chunk in chunks} == {TurnTiming.EXACT}
+    samples = np.concatenate([chunk.samples for chunk in chunks])
+    assert len(samples) == stream.codes.shape[1] * 1920 == 900 * 1920
+    turns = [chunk.turn for chunk in chunks]
+    assert turns == sorted(turns)
+    assert turns[-1] >= 4
+
+
+def test_auto_takes_one_pass_while_it_fits(synthesizer: Synthesizer) -> None:
+    auto, one_pass, turns = (
+        synthesizer.synthesize(SCRIPT, seed=3, max_frames=40, mode=mode)
+        for mode in ("auto", "one_pass", "turns")
+    )
+    np.testing.assert_array_equal(auto.samples, one_pass.samples)
+    assert not np.array_equal(auto.samples, turns.samples)
 
 
 @pytest.mark.parametrize(

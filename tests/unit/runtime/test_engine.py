@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import fakes
 import numpy as np
 import pytest
 
-from duologue.runtime.codec.window import Stitcher, WindowPlan
 from duologue.runtime.codec_worker import CodecWorker
-from duologue.runtime.core import FinishReason, PcmChunk, Script, Turn
+from duologue.runtime.core import FinishReason, PcmChunk, Script, Turn, TurnTiming
 from duologue.runtime.engine import Engine
 from duologue.runtime.errors import (
     CancelledError,
     CapacityError,
     DeadlineError,
     EngineError,
+    PromptTooLongError,
 )
 from duologue.runtime.job import Job
-from duologue.runtime.lm.sequence import new_sequence
+from duologue.runtime.lm.sequence import Sequence, new_sequence
+from duologue.runtime.passes import OnePass, PassOrder, TurnByTurn
 from duologue.runtime.stream import SpeechStream
 
 SCRIPT = Script((Turn(1, "one two"), Turn(2, "three")))
@@ -40,35 +43,35 @@ class Bench:
         codes_only = options.pop("codes_only", False)
         settings = {"max_ahead_s": None, "max_backlog_samples": 10**9, **options}
         stream = SpeechStream(script=SCRIPT, seed=seed, sample_rate_hz=100, **settings)
+        passes = OnePass(SCRIPT, partial(self._begin, seed), max_frames, expected_frames=20)
+        job = Job(fakes.BUNDLE, passes, stream, codes_only=codes_only)
+        self.engine.submit(job)
+        return stream
+
+    def _begin(self, seed: int, order: PassOrder) -> Sequence:
         prompt = np.random.default_rng(seed).integers(1, 200, (5 + seed % 19, fakes.NUM_CHANNELS))
         prompt[:, 1:] = fakes.NUM_CODES
-        sequence = new_sequence(
+        return new_sequence(
             prompt,
             lm=fakes.LM,
             tokens=fakes.TOKENS,
             sampling=fakes.BUNDLE.sampling,
             seed=seed,
-            max_frames=max_frames,
+            max_frames=order.max_frames or 40,
             min_frames=1,
             max_rows=self.backbone.max_rows,
             codebook_size=fakes.NUM_CODES,
         )
-        windows = fakes.BUNDLE.windows
-        job = Job(
-            sequence=sequence,
-            plan=WindowPlan(windows),
-            stitcher=Stitcher(windows, fakes.SAMPLES_PER_FRAME),
-            stream=stream,
-            expected_frames=20,
-            frame_rate_hz=fakes.CODEC.frame_rate_hz,
-            codes_only=codes_only,
-        )
-        self.engine.submit(job)
-        return stream
 
     def close(self) -> None:
         self.engine.close()
         self.worker.close()
+
+    def await_paused(self, stream: SpeechStream, num_samples: int) -> None:
+        give_up_at_s = time.monotonic() + 10
+        while stream.delivered_samples < num_samples:
+            assert time.monotonic() < give_up_at_s, "the producer stopped too early"
+            time.sleep(0.002)
 
     def await_idle(self) -> None:
         give_up_at_s = time.monotonic() + 10
@@ -212,8 +215,10 @@ def test_a_full_queue_refuses_and_loses_nothing(bench: Any) -> None:
 
 
 def test_a_fault_in_a_step_ends_every_running_stream_and_the_next_one_runs(bench: Any) -> None:
-    made = bench(fakes.FakeBackbone(end_chance=0.0, fail_at=10))
+    gate = threading.Semaphore(0)
+    made = bench(fakes.FakeBackbone(end_chance=0.0, fail_at=10, gate=gate))
     streams = [made.start(seed=seed) for seed in range(3)]
+    gate.release(1000)
     for stream in streams:
         with pytest.raises(EngineError, match="the engine failed"):
             list(stream)
@@ -253,13 +258,15 @@ def test_a_producer_waits_for_acknowledgements(bench: Any) -> None:
     stream = made.start(max_frames=200, max_ahead_s=1.0)
     other = made.start(seed=1, max_frames=200)
     assert list(other)[-1].is_last, "a slow reader costs its neighbours nothing"
+    made.await_paused(stream, 100)
     held_back = stream.delivered_samples
-    # One second is 100 samples; what was in flight when the limit was reached may follow.
-    assert 100 <= held_back < 100 + 8 * fakes.SAMPLES_PER_FRAME
+    # One second is 100 samples; the window that reaches the limit may exceed it.
+    longest_hop = 4 * fakes.SAMPLES_PER_FRAME
+    assert 100 <= held_back < 100 + longest_hop
     num_samples = 0
     for chunk in stream:
         num_samples += len(chunk.samples)
-        assert stream.delivered_samples <= num_samples + 100 + 8 * fakes.SAMPLES_PER_FRAME
+        assert stream.delivered_samples <= num_samples + 100 + longest_hop
         stream.acknowledge(num_samples)
     assert num_samples == 200 * fakes.SAMPLES_PER_FRAME
 
@@ -267,11 +274,59 @@ def test_a_producer_waits_for_acknowledgements(bench: Any) -> None:
 def test_an_unpaced_producer_stops_at_the_cap_until_chunks_are_taken(bench: Any) -> None:
     made = bench(fakes.FakeBackbone(end_chance=0.0))
     stream = made.start(max_frames=200, max_backlog_samples=160)
-    give_up_at_s = time.monotonic() + 5
-    while stream.delivered_samples < 160:
-        assert time.monotonic() < give_up_at_s
-        time.sleep(0.001)
+    made.await_paused(stream, 160)
     assert len(_join(list(stream))) == 200 * fakes.SAMPLES_PER_FRAME
+
+
+def test_turn_by_turn_gives_exact_borders_and_frees_every_slot(bench: Any) -> None:
+    made = bench(fakes.FakeBackbone(max_slots=2))
+    orders: list[PassOrder] = []
+
+    def begin(order: PassOrder) -> Sequence:
+        orders.append(order)
+        return made._begin(100 + order.index, order)
+
+    script = Script(tuple(Turn(1 + index % 2, f"turn {index}") for index in range(5)))
+    passes = TurnByTurn(script, begin, None, lambda _: 40, 60, keeps_anchors=True)
+    stream = SpeechStream(
+        script=script, seed=0, sample_rate_hz=100, max_ahead_s=None, max_backlog_samples=10**9
+    )
+    made.engine.submit(Job(fakes.BUNDLE, passes, stream))
+    neighbour = made.start(seed=3)
+    chunks = list(stream)
+    np.testing.assert_array_equal(_join(chunks), fakes.spell_out(stream.codes[None])[0])
+    times = chunks[-1].turn_times
+    assert [time.speaker for time in times] == [1, 2, 1, 2, 1]
+    assert all(a.end_s == b.start_s for a, b in itertools.pairwise(times))
+    assert times[-1].end_s == pytest.approx(len(_join(chunks)) / 100)
+    assert {chunk.turn_timing for chunk in chunks} == {TurnTiming.EXACT}
+    for order, time_ in zip(orders[1:], times, strict=False):
+        assert order.history is not None
+        # What stands in front of a turn is exactly what was spoken, up to the turn before it.
+        end = round(time_.end_s * fakes.CODEC.frame_rate_hz)
+        last = order.history.codes[:, -1]
+        np.testing.assert_array_equal(last, stream.codes[:, end - 1])
+        assert order.history.codes.shape[1] <= 60 + 40
+    assert list(neighbour)[-1].is_last
+    made.await_idle()
+
+
+def test_a_next_turn_that_cannot_be_laid_out_ends_the_stream_with_its_error(bench: Any) -> None:
+    made = bench()
+
+    def begin(order: PassOrder) -> Sequence:
+        if order.index == 1:
+            raise PromptTooLongError("the second turn is too long")
+        return made._begin(0, order)
+
+    passes = TurnByTurn(SCRIPT, begin, None, lambda _: 40, 30, keeps_anchors=False)
+    stream = SpeechStream(
+        script=SCRIPT, seed=0, sample_rate_hz=100, max_ahead_s=None, max_backlog_samples=10**9
+    )
+    made.engine.submit(Job(fakes.BUNDLE, passes, stream))
+    with pytest.raises(PromptTooLongError, match="second turn"):
+        list(stream)
+    made.await_idle()
 
 
 def test_closing_ends_what_runs_with_an_error(bench: Any) -> None:
