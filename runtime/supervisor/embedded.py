@@ -23,6 +23,7 @@ from duologue.runtime.supervisor.command import (
 )
 from duologue.runtime.supervisor.process import GuardedProcess, Leftovers
 from duologue.runtime.supervisor.requirements import SHM_DIR, why_not_embedded
+from duologue.runtime.supervisor.stubs import find_stubs, is_running
 from duologue.runtime.supervisor.wheel import find_wheel
 
 POLL_S = 0.05
@@ -85,6 +86,7 @@ class EmbeddedServer:
         )
         self._root: Path | None = None
         self._process: GuardedProcess | None = None
+        self._stubs: dict[int, str] = {}
         self.exit_status: int | None = None
 
     @property
@@ -137,6 +139,7 @@ class EmbeddedServer:
                 leftovers=Leftovers(self._root, SHM_DIR, shm_prefix),
             )
             self._wait_until_ready(self._process, log_path)
+            self._stubs = find_stubs(shm_prefix)
         except BaseException:
             self.stop()
             raise
@@ -160,10 +163,28 @@ class EmbeddedServer:
                 raise start_failure(log_path) from None
             raise
 
-    def stop(self) -> None:
-        """End the server and remove everything it left behind. Idempotent."""
+    def why_unhealthy(self) -> str | None:
+        """Say what is wrong with a server that was started, or None; costs next to nothing.
+
+        Triton neither restarts the process of a model nor reports its death: its readiness
+        stays true and running streams hang. The cure is `stop(force=True)` and `start`.
+        """
+        if self._process is None:
+            return "the server does not run"
+        status = self._process.wait(0)
+        if status is not None:
+            return f"tritonserver ended with status {status}"
+        dead = sorted(model for pid, model in self._stubs.items() if not is_running(pid))
+        return f"the process of the model {', '.join(dead)} has died" if dead else None
+
+    def stop(self, *, force: bool = False) -> None:
+        """End the server and remove everything it left behind. Idempotent.
+
+        Args:
+            force: do not wait for running requests, nor for a server that cannot end by itself.
+        """
         if self._process is not None:
-            self.exit_status = self._process.stop()
+            self.exit_status = self._process.stop(force=force)
             self._process = None
         if self._root is not None:
             shutil.rmtree(self._root, ignore_errors=True)

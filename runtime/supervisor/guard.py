@@ -3,9 +3,9 @@
 
 It is run as a file by a bare interpreter (standard library only) and does three things: it
 passes SIGTERM on to the server and kills the server's whole process group when the grace time
-is over; it does the same when our end of its standard input closes, which happens however we
-die; and it removes the server's shared memory afterwards. If the guard itself is killed, the
-kernel kills the server.
+is over, or at once on SIGINT; it does the former when our end of its standard input closes,
+which happens however we die; and it removes the server's shared memory afterwards. If the guard
+itself is killed, the kernel kills the server.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ def main(argv: list[str]) -> int:
         preexec_fn=_die_with_parent,
     )
     signal.signal(signal.SIGTERM, lambda *_: _terminate(server, grace_s))
+    signal.signal(signal.SIGINT, lambda *_: _kill_group(server.pid))
     parent_gone = threading.Event()
     watch = (server, grace_s, parent_gone)
     threading.Thread(target=_watch_parent, args=watch, name="parent-watch", daemon=True).start()

@@ -81,14 +81,17 @@ class GuardedProcess:
         except subprocess.TimeoutExpired:
             return None
 
-    def stop(self) -> int:
+    def stop(self, *, force: bool = False) -> int:
         """End the command: SIGTERM, the grace time, SIGKILL to its group. Idempotent.
+
+        Args:
+            force: SIGKILL at once.
 
         Returns:
             Its exit status; 128 + n when signal n ended it.
         """
         if self._guard.poll() is None:
-            self._guard.terminate()
+            self._guard.send_signal(signal.SIGINT if force else signal.SIGTERM)
             if self.wait(self._grace_s + GUARD_SLACK_S) is None:
                 os.killpg(self._guard.pid, signal.SIGKILL)
         status = self._guard.wait()

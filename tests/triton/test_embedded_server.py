@@ -140,3 +140,31 @@ def test_nothing_is_left_when_we_die(number: signal.Signals) -> None:
         parent.send_signal(number)
 
     until_nothing_is_left_of(parent.pid)
+
+
+def test_a_dead_model_is_noticed_and_a_new_start_heals_it() -> None:
+    server = EmbeddedServer()
+    assert server.why_unhealthy() == "the server does not run"
+    with server:
+        assert server.why_unhealthy() is None
+        stubs = {model: pid for pid, model in server._stubs.items()}
+        assert set(stubs) == {
+            "dialogue_tts",
+            "codec_encoder",
+            "codec_decoder",
+            "dialogue_decoder",
+            "script_frontend",
+        }
+        os.kill(stubs["codec_decoder"], signal.SIGKILL)
+        deadline = time.monotonic() + 5
+        while server.why_unhealthy() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert server.why_unhealthy() == "the process of the model codec_decoder has died"
+
+        start = time.monotonic()
+        server.stop(force=True)
+        assert time.monotonic() - start < 5
+        server.start()
+        assert server.why_unhealthy() is None
+    assert server.exit_status == 0

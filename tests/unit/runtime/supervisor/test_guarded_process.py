@@ -91,6 +91,14 @@ def test_a_server_that_does_not_listen_is_killed_after_the_grace_time(tmp_path: 
     assert not (tmp_path / "shm" / "ours_1").exists()
 
 
+def test_force_does_not_wait(tmp_path: Path) -> None:
+    process = start(tmp_path, "stubborn", grace_s=600)
+    server, helper = pids(tmp_path)
+
+    assert process.stop(force=True) == 128 + signal.SIGKILL
+    wait_until_gone(server, helper)
+
+
 def test_the_status_of_a_server_that_ends_by_itself_is_told(tmp_path: Path) -> None:
     process = GuardedProcess(
         [sys.executable, "-c", "import sys; print('reason'); sys.exit(3)"],
