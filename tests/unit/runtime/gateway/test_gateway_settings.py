@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from duologue.runtime.errors import ConfigError
+from duologue.runtime.gateway.settings import load_settings
+
+PLATFORM_FILE = """
+api:
+  host: "0.0.0.0"
+  port: 9000
+  workers: 2
+  timeout: 300
+  max_request_size: "100MB"
+  cors: {enabled: true, origins: ["*"], methods: ["GET", "POST"], headers: ["*"]}
+  rate_limit: {enabled: true, requests_per_minute: 30, burst_size: 10}
+  monitoring: {enabled: true, metrics_port: 9090, health_check_interval: 30}
+logging:
+  level: "INFO"
+  format: "%(asctime)s [%(levelname)s] %(message)s"
+  file: "/app/logs/megatts3.log"
+  max_size: "100MB"
+  backup_count: 5
+storage:
+  voice_samples_dir: "/app/storage/voices"
+  supported_formats: ["wav", "mp3", "flac", "m4a"]
+"""
+MODEL_FILE = """
+model:
+  name: "MegaTTS3-DIT"
+  inference: {device: "cuda:0", precision: "fp16", batch_size: 1, max_length: 1000}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MEGATTS3_PORT", "API_PORT", "API_HOST", "LOG_LEVEL", "DUOLOGUE_API__PORT"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def write(folder: Path, text: str, name: str = "settings.yaml") -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def test_without_anything_the_door_is_on_loopback_port_9000() -> None:
+    settings = load_settings()
+    assert (settings.api.host, settings.api.port) == ("127.0.0.1", 9000)
+    assert not settings.is_public
+    assert not settings.api.cors.enabled
+
+
+def test_the_platforms_files_are_taken_and_what_does_not_apply_is_named(tmp_path: Path) -> None:
+    files = [write(tmp_path, PLATFORM_FILE), write(tmp_path, MODEL_FILE, "model.yaml")]
+    settings = load_settings(files, {"api": {"allow_public_without_keys": True}})
+
+    assert settings.api.host == "0.0.0.0"
+    assert settings.api.max_request_size == 100_000_000
+    assert settings.api.rate_limit.burst_size == 10
+    assert settings.logging.file == Path("/app/logs/megatts3.log")
+    named = " ".join(settings.notes)
+    assert all(key in named for key in ("api.workers", "storage", "model.yaml: model"))
+    assert len(settings.notes) == 3
+
+
+def test_groups_may_stand_beside_api(tmp_path: Path) -> None:
+    text = "rate_limit: {enabled: true, burst_size: 3}\nmonitoring: {metrics_port: 1}\n"
+    settings = load_settings([write(tmp_path, text)])
+    assert settings.api.rate_limit.burst_size == 3
+    assert settings.api.monitoring.metrics_port == 1
+
+
+def test_flags_win_over_variables_and_variables_over_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [write(tmp_path, "api: {port: 1, timeout: 7}")]
+    assert load_settings(files).api.port == 1
+    assert load_settings(files, environment={"API_PORT": "2"}).api.port == 2
+    both = {"API_PORT": "2", "MEGATTS3_PORT": "3"}
+    assert load_settings(files, environment=both).api.port == 3
+    monkeypatch.setenv("DUOLOGUE_API__PORT", "4")
+    assert load_settings(files, environment=both).api.port == 4
+    settings = load_settings(files, {"api": {"port": 5}}, both)
+    assert (settings.api.port, settings.api.timeout) == (5, 7)
+
+
+def test_a_later_file_wins_key_by_key(tmp_path: Path) -> None:
+    files = [
+        write(tmp_path, "api: {port: 1, timeout: 7}", "a.yaml"),
+        write(tmp_path, "api: {port: 2}", "b.yaml"),
+    ]
+    assert load_settings(files).api.port == 2
+    assert load_settings(files).api.timeout == 7
+
+
+def test_a_public_address_without_keys_is_refused_unless_allowed(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no key is asked for"):
+        load_settings(flags={"api": {"host": "0.0.0.0"}})
+    allowed = {"api": {"host": "0.0.0.0", "allow_public_without_keys": True}}
+    assert load_settings(flags=allowed).is_public
+    keyed = {"api": {"host": "192.0.2.1"}, "auth": {"keys": ["secret"]}}
+    assert load_settings(flags=keyed).is_public
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("api: {prot: 9000}", "api.prot is unknown"),
+        ("apii: {}", "apii is unknown"),
+        ("api: {port: 70000}", "api.port"),
+        ("api: {timeout: -1}", "api.timeout"),
+        ("api: {timeout: .inf}", "api.timeout"),
+        ("- 1", "no YAML object"),
+        ("api: [", "cannot be read"),
+    ],
+)
+def test_a_wrong_file_is_refused_by_name(tmp_path: Path, text: str, named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        load_settings([write(tmp_path, text)])
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_settings([tmp_path / "none.yaml"])
+
+
+def test_a_key_never_shows_in_print_or_error() -> None:
+    settings = load_settings(flags={"auth": {"keys": ["sk-hidden"]}})
+    assert "sk-hidden" not in repr(settings)
+    with pytest.raises(ConfigError) as caught:
+        load_settings(flags={"auth": {"keys": [{"x": "sk-hidden"}]}})
+    assert "sk-hidden" not in str(caught.value)
