@@ -6,11 +6,12 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from raw_door import RawStream
+from raw_door import RawStream, values
 
 from duologue.client import contract
 from duologue.models import default_bundle_path
@@ -58,6 +59,26 @@ def test_a_server_starts_answers_and_leaves_nothing(door: Any) -> None:
     assert server.exit_status == 0
     assert set(regions_of(os.getpid())) == others
     server.stop()
+
+
+def test_a_running_stream_is_finished_before_the_server_stops() -> None:
+    script = (contract.SCRIPT, ["[S1]Let me finish.[S2]Of course. " + "Go on, then. " * 30])
+    with EmbeddedServer() as server:
+        stream = RawStream(server.grpc_url, script, (contract.MAX_FRAMES, [600]))
+        stream.next()
+        with ThreadPoolExecutor(1) as pool:
+            heard = pool.submit(listen, stream)
+            server.stop()
+            assert bool(heard.result()[-1]["IS_LAST"][0])
+
+    assert server.exit_status == 0
+
+
+def listen(stream: RawStream) -> list[dict[str, Any]]:
+    """All chunks of a stream, whose connection is closed at its end."""
+    chunks = [values(result) for result in stream]
+    stream.close()
+    return chunks[:-1]
 
 
 def test_a_bundle_that_does_not_exist_is_named_before_anything_starts() -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import wave
@@ -14,10 +16,15 @@ from raw_door import pcm_of
 
 from duologue.client import contract
 from duologue.model_repository import repository_path
+from duologue.runtime.supervisor.command import server_environment
+from duologue.runtime.supervisor.layout import prepare_workspace
+from duologue.runtime.supervisor.probe import port_is_open, speak_two_frames
+from duologue.runtime.supervisor.process import GuardedProcess, Leftovers
+from duologue.runtime.supervisor.wheel import find_wheel
 
 README = (repository_path() / "README.md").read_text(encoding="utf-8")
-STREAMING, WHOLE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-(CURL,) = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+STREAMING, WHOLE, COPY = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+CURL, SERVE = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
 
 
 def here(text: str, door: Any) -> str:
@@ -60,3 +67,39 @@ def test_the_curl_example_gives_events(door: Any) -> None:
     events = [json.loads(e.removeprefix("data: ")) for e in done.stdout.split("\n\n") if e]
     assert [event["CHUNK_IDX"] for event in events] == list(range(len(events)))
     assert events[-1]["IS_LAST"] is True
+
+
+def test_a_server_started_by_hand_loads_the_copied_models(
+    needs_triton: None, tmp_path: Path
+) -> None:
+    run(COPY, tmp_path)
+    wheel = find_wheel()
+    assert wheel is not None
+    for name in ("workspace", "repository"):
+        (tmp_path / name).mkdir()
+    workspace = prepare_workspace(tmp_path / "workspace", wheel, tmp_path / "repository", {})
+    command = SERVE.replace("/path/to/models", str(tmp_path / "models")).split()
+    command[0] = str(wheel.binary)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command += [
+        f"--backend-directory={workspace.backends}",
+        f"--backend-config=python,shm-region-prefix-name=byhand_{port}_",
+        *(f"--grpc-port={port}", "--allow-http=false", "--allow-metrics=false"),
+    ]
+    process = GuardedProcess(
+        command,
+        environment=server_environment(wheel, os.environ),
+        cwd=workspace.cwd,
+        log_path=workspace.log,
+        grace_s=20,
+        leftovers=Leftovers(workspace.root, Path("/dev/shm"), f"byhand_{port}_"),
+    )
+    try:
+        while not port_is_open("127.0.0.1", port):
+            assert process.wait(0.05) is None, workspace.log.read_text()
+        assert speak_two_frames(f"127.0.0.1:{port}", 30) > 0
+    finally:
+        status = process.stop()
+    assert status == 0
