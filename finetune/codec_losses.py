@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from duologue.runtime.codec.xy.mel import mel_filters
 
 # Window lengths in samples, and mel bands for each.
-_RESOLUTIONS = ((256, 24), (512, 48), (1024, 80), (2048, 128))
+_RESOLUTIONS = ((384, 32), (1024, 80), (2048, 128))
 # In amplitude of a sine; what is softer (-80 dB of full scale) nobody hears.
 _FLOOR = 1e-4
 

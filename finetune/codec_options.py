@@ -32,10 +32,10 @@ class CodecTraining:
     """
 
     num_steps: int = 20_000
-    batch_s: float = 8.0
-    learning_rate: float = 1e-3
+    batch_s: float = 6.0
+    learning_rate: float = 6e-4
     warmup_steps: int = 200
-    unquantized_steps: int = 300
+    unquantized_steps: int = 500
     commitment: float = 0.25
     positions: Positions = "none"
     seed: int = 0

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ LOG_FILE = "losses.jsonl"
 
 _BETAS = (0.8, 0.99)
 _WEIGHT_DECAY = 1e-3
-_MAX_GRADIENT = 5.0
+_MAX_GRADIENT = 1.0
 _VECTORS_PER_CODE = 6
 # A crop's decoded window is a part of it this often, to sound right with little context.
 _CUT_WINDOW = 0.5
@@ -67,7 +67,7 @@ class CodecTrainer:
             self.quantizer.eval()
         self.learned = [p for p in self.codec.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
-            self.learned, options.learning_rate, _BETAS, weight_decay=_WEIGHT_DECAY
+            self.learned, options.learning_rate, _BETAS, weight_decay=_WEIGHT_DECAY, fused=True
         )
         self.step = 0
 
@@ -111,16 +111,16 @@ class CodecTrainer:
         values = {"total": total, "commitment": made.quantized.commitment, **terms}
         return {name: float(value.detach()) for name, value in values.items()} | {"usage": usage}
 
-    def start_codebooks(self, batches: Iterator[CropBatch]) -> None:
-        """Fit the codebooks to latents of some batches."""
+    def start_codebooks(self, source: CropSource) -> None:
+        """Fit the codebooks to latents of some crops, others than those of any step."""
         wanted = self.parameters.codebook_size * _VECTORS_PER_CODE
+        random = np.random.default_rng((self.options.seed, 2))
         found: list[Tensor] = []
         with torch.inference_mode():
             while sum(map(len, found)) < wanted:
-                samples = next(batches).samples.to(self.options.device)
-                found.append(
-                    latents_of(self.codec, samples, self.parameters.window_samples).flatten(0, 1)
-                )
+                samples = source.draw(random).samples.to(self.options.device)
+                latents = latents_of(self.codec, samples, self.parameters.window_samples)
+                found.append(latents.flatten(0, 1))
         self.quantizer.fit(torch.cat(found).clone())
 
     def save(self, directory: Path) -> None:
@@ -204,7 +204,7 @@ def train_codec(
     started = time.monotonic()
     while trainer.step < options.num_steps:
         if trainer.step >= options.unquantized_steps and not trainer.quantizer.is_ready:
-            trainer.start_codebooks(batches)
+            trainer.start_codebooks(source)
         sums.append(trainer.train_step(next(batches)))
         if trainer.step % options.log_every == 0 or trainer.step == options.num_steps:
             mean = {name: float(np.mean([row[name] for row in sums])) for name in sums[0]}

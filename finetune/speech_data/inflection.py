@@ -58,8 +58,10 @@ def _with_s(word: str) -> str:
 
 
 def _with_suffix(verb: str, suffix: str) -> str:
+    if verb.endswith("e") and suffix.startswith("e"):
+        return verb + suffix[1:]
     if verb.endswith("e") and not verb.endswith("ee"):
-        return verb[: -1 if suffix == "ing" else None] + suffix.removeprefix("e")
+        return verb[:-1] + suffix
     if _CONSONANT_Y.fullmatch(verb) and suffix == "ed":
         return verb[:-1] + "ied"
     if _SHORT_STRESSED.fullmatch(verb):
