@@ -137,6 +137,7 @@ class SpeechStream:
             self._ended = chunk.is_last
             self._codes = codes if chunk.is_last else None
             self._delivered_samples += len(chunk.samples)
+            self._planned_samples = max(self._planned_samples, self._delivered_samples)
             self._outlet.put(chunk)
 
     def fail(self, error: DuologueError) -> None:

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 
 import pytest
-from fake_triton import FakeTriton
+from fake_grpc_server import FakeTriton
 
 from duologue.client import AsyncDialogueClient, DialogueClient
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import socket
 import threading
 
-import fake_triton as fake
+import fake_grpc_server as fake
 import grpc
 import numpy as np
 import pytest

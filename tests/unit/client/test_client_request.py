@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from fake_triton import read_inputs
+from fake_grpc_server import read_inputs
 
 from duologue.client import RequestError, SpeechOptions, Voice, contract
 from duologue.client.request import build_ack, build_request

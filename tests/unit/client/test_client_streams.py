@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 
-import fake_triton as fake
+import fake_grpc_server as fake
 import pytest
 
 from duologue import client
