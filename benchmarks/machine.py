@@ -63,9 +63,9 @@ def query_gpus() -> list[dict[str, str]]:
 
 
 def parse_gpus(output: str) -> list[dict[str, str]]:
-    """Read the lines of `nvidia-smi`.
+    r"""Read the lines of `nvidia-smi`.
 
-    >>> parse_gpus("NVIDIA T4, 550.1, 15360, 812, 7\\n")[0]["memory.used"]
+    >>> parse_gpus("NVIDIA T4, 550.1, 15360, 812, 7\n")[0]["memory.used"]
     '812'
     """
     rows = [[part.strip() for part in line.split(",")] for line in output.splitlines() if line]

@@ -162,8 +162,6 @@ def mean_interval(values: Sequence[float]) -> Interval:
         return Interval(None, None)
     generator = np.random.default_rng(_SEED)
     array = np.asarray(values, dtype=np.float64)
-    means = [
-        float(generator.choice(array, len(array)).mean()) for _ in range(_RESAMPLES)
-    ]
+    means = [float(generator.choice(array, len(array)).mean()) for _ in range(_RESAMPLES)]
     tail = (1.0 - CONFIDENCE) / 2.0
     return Interval(percentile(means, tail), percentile(means, 1.0 - tail))

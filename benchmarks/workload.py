@@ -90,7 +90,9 @@ class Workload:
     script: str
     voices: tuple[WorkloadVoice, ...] = ()
 
-    def options(self, shape: CodeShape, seed: int, max_seconds: float | None = None) -> SpeechKwargs:
+    def options(
+        self, shape: CodeShape, seed: int, max_seconds: float | None = None
+    ) -> SpeechKwargs:
         """Options for `DialogueClient.stream`.
 
         Args:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from duologue.cli.batch import batch
+from duologue.cli.bench_reports import bench
 from duologue.cli.build import build
 from duologue.cli.doors import Doors
 from duologue.cli.say import say
@@ -52,3 +53,4 @@ app.command()(say)
 app.command()(serve)
 app.command()(build)
 app.command()(batch)
+app.add_typer(bench, name="bench")

@@ -22,7 +22,9 @@ def speech_rows(bundle: Bundle, num_rows: int, seed: int) -> IntArray:
     lowest = np.array([tokens.speech_start, *[0] * (lm.num_channels - 1)])
     generator = np.random.default_rng(seed)
     size = (num_rows, lm.num_channels)
-    return lowest + generator.integers(0, bundle.codec.codebook_size, size)
+    codes: IntArray = generator.integers(0, bundle.codec.codebook_size, size)
+    rows: IntArray = lowest + codes
+    return rows
 
 
 class OurLoop:

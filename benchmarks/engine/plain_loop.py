@@ -54,8 +54,8 @@ class PlainLoop:
             for name, shape in lm_shapes(bundle.lm).items()
         }
         sizes = list(bundle.lm.vocab_sizes)
-        self._embeddings = weights[EMBEDDING].split(sizes)
-        self._heads = weights[head_name(bundle.lm)].split(sizes)
+        self._embeddings = torch.split(weights[EMBEDDING], sizes)
+        self._heads = torch.split(weights[head_name(bundle.lm)], sizes)
         self._body = _body(bundle.lm, weights)
         self._processors = [_processors(channel) for channel in bundle.sampling]
         self._does_sample = [channel.do_sample for channel in bundle.sampling]
@@ -96,9 +96,7 @@ class PlainLoop:
     def _forward(self, input_ids: Tensor) -> Tensor:
         channels = enumerate(self._embeddings)
         embedded = sum(table[input_ids[..., channel]] for channel, table in channels)
-        output = self._body(
-            inputs_embeds=embedded, past_key_values=self._cache, use_cache=True
-        )
+        output = self._body(inputs_embeds=embedded, past_key_values=self._cache, use_cache=True)
         last: Tensor = output.last_hidden_state[:, -1]
         return last
 
@@ -134,22 +132,23 @@ class PlainLoop:
 
 def _body(lm: LmConfig, weights: dict[str, Tensor]) -> Any:
     """A `Qwen3Model` that holds the weights, its own embedding unread."""
-    config = Qwen3Config(
-        vocab_size=1,
-        hidden_size=lm.hidden_size,
-        intermediate_size=lm.intermediate_size,
-        num_hidden_layers=lm.num_layers,
-        num_attention_heads=lm.num_heads,
-        num_key_value_heads=lm.num_kv_heads,
-        head_dim=lm.head_dim,
-        rms_norm_eps=lm.rms_norm_eps,
-        # The first name is that of transformers 4, the second that of transformers 5.
-        rope_theta=lm.rope_theta,
-        rope_parameters={"rope_type": "default", "rope_theta": lm.rope_theta},
-        max_position_embeddings=lm.max_position_embeddings,
-    )
+    # The rope is given under the names of transformers 4 and of transformers 5.
+    settings: dict[str, Any] = {
+        "vocab_size": 1,
+        "hidden_size": lm.hidden_size,
+        "intermediate_size": lm.intermediate_size,
+        "num_hidden_layers": lm.num_layers,
+        "num_attention_heads": lm.num_heads,
+        "num_key_value_heads": lm.num_kv_heads,
+        "head_dim": lm.head_dim,
+        "rms_norm_eps": lm.rms_norm_eps,
+        "rope_theta": lm.rope_theta,
+        "rope_parameters": {"rope_type": "default", "rope_theta": lm.rope_theta},
+        "max_position_embeddings": lm.max_position_embeddings,
+    }
     some = weights[FINAL_NORM]
-    body = Qwen3Model(config).to(some.device, some.dtype).eval()
+    body: Any = Qwen3Model(Qwen3Config(**settings))
+    body = body.to(some.device, some.dtype).eval()
     state = {"embed_tokens.weight": body.embed_tokens.weight, "norm.weight": some}
     for layer in range(lm.num_layers):
         state.update(_layer(lm, weights, f"layers.{layer}."))
@@ -160,7 +159,7 @@ def _body(lm: LmConfig, weights: dict[str, Tensor]) -> Any:
 def _layer(lm: LmConfig, weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Weights of one layer under the names of transformers: our joined ones are cut again."""
     query, key = lm.num_heads * lm.head_dim, lm.num_kv_heads * lm.head_dim
-    qkv = weights[f"{prefix}qkv_proj.weight"].split([query, key, key])
+    qkv = torch.split(weights[f"{prefix}qkv_proj.weight"], [query, key, key])
     gate_up = weights[f"{prefix}gate_up_proj.weight"].chunk(2)
     named = {
         **dict(zip(("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"), qkv, strict=True)),

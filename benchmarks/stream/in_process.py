@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from duologue.benchmarks.stream.listen import Listener
 from duologue.benchmarks.stream.records import Int16Array
 from duologue.benchmarks.workload import CodeShape
 from duologue.client.types import SpeechKwargs
@@ -19,6 +21,7 @@ from duologue.runtime.codec.base import Codec
 from duologue.runtime.codec.registry import load_codec
 from duologue.runtime.config import Bundle, CodecConfig
 from duologue.runtime.core import FloatArray, IntArray, SpeechRequest, Voice
+from duologue.runtime.errors import DuologueError
 from duologue.runtime.stream import SpeechStream
 from duologue.runtime.synthesizer import Synthesizer
 
@@ -99,6 +102,17 @@ class InProcessSpeaker:
         )
         is_paced = request.max_ahead_s is not None
         return InProcessStream(self._synthesizer.submit(request), is_paced=is_paced)
+
+
+@contextlib.contextmanager
+def open_inside(bundle_dir: Path, engine: str) -> Iterator[Listener]:
+    """A listener to a synthesizer of this process.
+
+    Raises:
+        ConfigError: the bundle cannot be loaded.
+    """
+    with Synthesizer.load(bundle_dir, engine=engine) as synthesizer:
+        yield Listener(InProcessSpeaker(synthesizer), (DuologueError,))
 
 
 class TimedCodec:

@@ -56,9 +56,7 @@ def run_offline_bench(
         for index, workload in enumerate(dialogues)
     ]
     codec = TimedCodec.load(bundle_dir)
-    synthesizer = Synthesizer.load(
-        bundle_dir, engine=engine, max_slots=len(asks), codec=codec
-    )
+    synthesizer = Synthesizer.load(bundle_dir, engine=engine, max_slots=len(asks), codec=codec)
     with synthesizer:
         listener = Listener(InProcessSpeaker(synthesizer), (DuologueError,))
         _warm_up(listener, workloads[0], shape.frames(_WARMUP_S))

@@ -93,6 +93,7 @@ RULES: dict[str, tuple[str, ...]] = {
         "runtime.lm",
     ),
     # The floor of the door: the same requests without it.
+    "benchmarks.reports.bundle_facts": (*LEAVES, "runtime.backbone.layout"),
     "benchmarks.stream.in_process": (
         *LEAVES,
         "benchmarks",

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`duologue bench`: measurements that can be made again."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from duologue.cli.bench_options import (
+    JsonFileOption,
+    MarkdownOption,
+    MaxSecondsOption,
+    MaxSlotsOption,
+    PlotsOption,
+    RequestsOption,
+    SeedOption,
+    ServerOption,
+    ServerPidOption,
+    WarmupOption,
+    WorkloadsOption,
+    split_names,
+    split_numbers,
+)
+from duologue.cli.bench_view import Outputs, finish, progress, require
+from duologue.cli.doors import Client, Doors
+from duologue.cli.errors import reports_errors
+from duologue.cli.options import BundleOption, EngineChoice, EngineOption
+
+if TYPE_CHECKING:
+    from duologue.benchmarks.workload import Workload
+
+_WORKLOADS = "en_30s,zh_30s,en_30s_voices,zh_30s_voices"
+_BUFFER_S = 0.5
+
+bench = typer.Typer(help="Measure engines, streams and the door.", no_args_is_help=True)
+
+
+@bench.command()
+@reports_errors
+def engine(
+    ctx: typer.Context,
+    engines: Annotated[str, typer.Option("--engines", help="Joined by commas.")] = "onnx,torch",
+    batch: Annotated[str, typer.Option("--batch", help="Sequences per step.")] = "1,8",
+    context: Annotated[str, typer.Option("--context", help="Rows in the cache.")] = "100,1000",
+    threads: Annotated[
+        str, typer.Option("--threads", help="Each is tried; auto: 1 and all cores.")
+    ] = "auto",
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Timed steps per round.")] = 24,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Turns of either side.")] = 6,
+    bundle: BundleOption = "default",
+    json: JsonFileOption = None,
+    md: MarkdownOption = None,
+    plots: PlotsOption = None,
+) -> None:
+    """Decode steps per engine, against this machine's floor and a plain transformers loop."""
+    outputs = _outputs(json, md, plots)
+    require(["torch", "transformers"], "build")
+    from duologue.benchmarks.engine.plan import EnginePlan
+    from duologue.benchmarks.engine.run import run_engine_bench
+    from duologue.benchmarks.machine import usable_cores
+
+    counts = {1, usable_cores()} if threads == "auto" else set(split_numbers(threads, int))
+    plan = EnginePlan(
+        engines=split_names(engines),
+        batches=split_numbers(batch, int),
+        contexts=split_numbers(context, int),
+        threads=tuple(sorted(counts)),
+        steps=steps,
+        rounds=rounds,
+    )
+    directory = ctx.obj.resolve_bundle(bundle)
+    facts = _facts(directory)
+    with progress() as begin:
+        advance = begin("cells", plan.num_measurements)
+        rows = run_engine_bench(directory, plan, lambda _: advance())
+    finish(ctx, "engine", rows, facts, outputs)
+
+
+@bench.command()
+@reports_errors
+def stream(
+    ctx: typer.Context,
+    server: ServerOption = None,
+    server_pid: ServerPidOption = None,
+    concurrency: Annotated[
+        str, typer.Option("--concurrency", help="Closed loop: callers, joined by commas.")
+    ] = "",
+    rate: Annotated[
+        str, typer.Option("--rate", help="Open loop: requests per second, joined by commas.")
+    ] = "",
+    real_time: Annotated[
+        bool, typer.Option("--real-time", help="Callers take audio no faster than it sounds.")
+    ] = False,
+    workloads: WorkloadsOption = _WORKLOADS,
+    requests: RequestsOption = 200,
+    warmup: WarmupOption = 2,
+    max_seconds: MaxSecondsOption = None,
+    seed: SeedOption = 1,
+    bundle: BundleOption = "default",
+    engine: EngineOption = EngineChoice.AUTO,
+    max_slots: MaxSlotsOption = None,
+    json: JsonFileOption = None,
+    md: MarkdownOption = None,
+    plots: PlotsOption = None,
+) -> None:
+    """Concurrent streams on a server, closed loop (--concurrency) and open loop (--rate)."""
+    outputs = _outputs(json, md, plots)
+    from duologue.benchmarks.stream.in_process import code_shape
+    from duologue.benchmarks.stream.plan import StreamPlan
+    from duologue.benchmarks.stream.run import run_stream_bench
+
+    plan = StreamPlan(
+        workloads=_workloads(workloads),
+        concurrencies=split_numbers(concurrency or ("" if rate else "1,4"), int),
+        rates_per_s=split_numbers(rate, float),
+        requests=requests,
+        warmup=warmup,
+        max_seconds=max_seconds,
+        buffer_s=_BUFFER_S if real_time else None,
+        seed=seed,
+    )
+    directory = ctx.obj.resolve_bundle(bundle)
+    facts, shape = _facts(directory), code_shape(directory)
+    with _client(ctx.obj, server, directory, engine, max_slots) as client, progress() as begin:
+        levels = run_stream_bench(client, shape, plan, begin, server_pid)
+    finish(ctx, "stream", levels, facts, outputs)
+
+
+@bench.command()
+@reports_errors
+def offline(
+    ctx: typer.Context,
+    workloads: WorkloadsOption = _WORKLOADS,
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Copies of each.")] = 1,
+    max_seconds: MaxSecondsOption = None,
+    seed: SeedOption = 1,
+    bundle: BundleOption = "default",
+    engine: EngineOption = EngineChoice.AUTO,
+    json: JsonFileOption = None,
+    md: MarkdownOption = None,
+    plots: PlotsOption = None,
+) -> None:
+    """All dialogues at once, in this process and without a server."""
+    outputs = _outputs(json, md, plots)
+    from duologue.benchmarks.stream.offline import run_offline_bench
+
+    chosen, directory = _workloads(workloads), ctx.obj.resolve_bundle(bundle)
+    facts = _facts(directory)
+    with progress() as begin:
+        result = run_offline_bench(
+            directory,
+            engine.value,
+            chosen,
+            repeats=repeats,
+            max_seconds=max_seconds,
+            seed=seed,
+            progress=begin("dialogues", repeats * len(chosen)),
+        )
+    finish(ctx, "offline", result, facts, outputs)
+
+
+@bench.command()
+@reports_errors
+def door(
+    ctx: typer.Context,
+    server: ServerOption = None,
+    workloads: WorkloadsOption = _WORKLOADS,
+    requests: RequestsOption = 200,
+    warmup: WarmupOption = 4,
+    max_seconds: MaxSecondsOption = 10.0,
+    seed: SeedOption = 1,
+    bundle: BundleOption = "default",
+    engine: EngineOption = EngineChoice.AUTO,
+    json: JsonFileOption = None,
+    md: MarkdownOption = None,
+    plots: PlotsOption = None,
+) -> None:
+    """What Triton, BLS and gRPC add to the synthesizer, by the same requests in turns."""
+    outputs = _outputs(json, md, plots)
+    from duologue.benchmarks.stream.door import run_door_bench
+    from duologue.benchmarks.stream.in_process import code_shape, open_inside
+    from duologue.benchmarks.stream.listen import Listener
+    from duologue.benchmarks.stream.plan import StreamPlan
+    from duologue.client.errors import DuologueError
+
+    plan = StreamPlan(
+        workloads=_workloads(workloads),
+        concurrencies=(1,),
+        requests=requests,
+        warmup=warmup,
+        max_seconds=max_seconds,
+        seed=seed,
+    )
+    directory = ctx.obj.resolve_bundle(bundle)
+    facts, shape = _facts(directory), code_shape(directory)
+    with (
+        _client(ctx.obj, server, directory, engine, None) as client,
+        open_inside(directory, engine.value) as inside,
+        progress() as begin,
+    ):
+        through = Listener(client, (DuologueError,))
+        advance = begin("pairs", requests + warmup)
+        result = run_door_bench(inside, through, shape, plan, advance)
+    finish(ctx, "door", result, facts, outputs)
+
+
+def _outputs(json: Path | None, md: Path | None, plots: Path | None) -> Outputs:
+    outputs = Outputs(json, md, plots)
+    outputs.check()
+    return outputs
+
+
+def _facts(directory: Path) -> dict[str, Any]:
+    """What the document says of machine and model; the load is that before the measurement."""
+    from duologue.benchmarks.machine import describe_machine
+    from duologue.benchmarks.reports.bundle_facts import describe_bundle
+    from duologue.runtime.config import Bundle
+
+    return {"machine": describe_machine(), "bundle": describe_bundle(Bundle.load(directory))}
+
+
+def _workloads(names: str) -> tuple[Workload, ...]:
+    from duologue.benchmarks.workload import load_workload
+
+    return tuple(load_workload(name) for name in split_names(names))
+
+
+@contextlib.contextmanager
+def _client(
+    doors: Doors, server: str | None, bundle_dir: Path, engine: EngineChoice, max_slots: int | None
+) -> Iterator[Client]:
+    """A client of the server named, or of one of our own for as long as it is needed."""
+    with contextlib.ExitStack() as stack:
+        if server is None:
+            own = doors.start_server(bundle_dir, engine=engine.value, max_slots=max_slots)
+            server = stack.enter_context(own).grpc_url
+        yield stack.enter_context(contextlib.closing(doors.connect(server)))
