@@ -35,17 +35,22 @@ def load_model_codec(args: Mapping[str, str], pb_utils: PbUtils) -> Codec:
             error are in the message.
     """
     try:
-        settings = ModelSettings.from_args(args)
-        directory = resolve_bundle(settings.bundle)
-        return load_codec(
-            Bundle.load(directory),
-            directory,
-            # An engine of the language model alone says nothing about the codec's.
-            settings.engine if settings.engine in ENGINES else "auto",
-            device=settings.device,
-        )
+        return load_served_codec(ModelSettings.from_args(args))
     except DuologueError as error:
         raise load_failure(error, pb_utils) from error
+
+
+def load_served_codec(settings: ModelSettings) -> Codec:
+    """Load the codec that a model's parameters ask for.
+
+    Raises:
+        ConfigError: no such bundle, or its files do not fit its description.
+        EngineUnavailableError: the engine cannot run here.
+    """
+    directory = resolve_bundle(settings.bundle)
+    # An engine of the language model alone says nothing about the codec's.
+    engine = settings.engine if settings.engine in ENGINES else "auto"
+    return load_codec(Bundle.load(directory), directory, engine, device=settings.device)
 
 
 class CodecDecoderModel:

@@ -49,7 +49,7 @@ def load_dialogue_model(args: Mapping[str, str], pb_utils: PbUtils) -> DialogueM
             settings.bundle,
             engine=settings.engine,
             max_slots=settings.max_slots,
-            codec=TritonCodec.of_bundle(settings.bundle, pb_utils),
+            codec=TritonCodec.of_settings(settings, pb_utils),
         )
     except DuologueError as error:
         raise load_failure(error, pb_utils) from error

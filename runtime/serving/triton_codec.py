@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,19 @@ import numpy.typing as npt
 
 from duologue.client import contract
 from duologue.models import resolve_bundle
+from duologue.runtime.codec.base import Codec
 from duologue.runtime.config import Bundle, CodecConfig
 from duologue.runtime.core import FloatArray, IntArray
-from duologue.runtime.errors import EngineError
-from duologue.runtime.serving.triton import PbUtils
+from duologue.runtime.errors import parse_error
+from duologue.runtime.serving.codec_models import load_served_codec
+from duologue.runtime.serving.triton import ModelSettings, PbUtils
 
 # Many calls between models at once have crashed servers; a few keep the decoder busy.
 MAX_CALLS_IN_FLIGHT = 4
+
+
+class _RefusedError(Exception):
+    """Triton itself did not run a model."""
 
 
 class TritonCodec:
@@ -25,27 +32,38 @@ class TritonCodec:
 
     The calls block, so they come from worker threads and never from the engine's. The arrays
     lie in host memory: device memory between models deadlocks servers before 26.07.
+
+    Triton refuses every call between models once it was told to stop, although it lets running
+    requests finish, and it refuses calls to a model whose process has died. What it refuses is
+    done in this process, by the same codec, loaded when it is first needed.
     """
 
-    def __init__(self, config: CodecConfig, pb_utils: PbUtils) -> None:
+    def __init__(
+        self, config: CodecConfig, pb_utils: PbUtils, load_local: Callable[[], Codec]
+    ) -> None:
         """Take note of what the models decode; nothing is called yet.
 
         Args:
             config: rates and limits.
             pb_utils: Triton's module.
+            load_local: loads the same codec into this process.
         """
         self._config = config
         self._pb_utils = pb_utils
+        self._load_local = load_local
+        self._local: Codec | None = None
+        self._lock = threading.Lock()
         self._calls = threading.BoundedSemaphore(MAX_CALLS_IN_FLIGHT)
 
     @staticmethod
-    def of_bundle(bundle: str, pb_utils: PbUtils) -> TritonCodec:
-        """The codec of a bundle, which the codec models serve.
+    def of_settings(settings: ModelSettings, pb_utils: PbUtils) -> TritonCodec:
+        """The codec of the bundle that a model's parameters name.
 
         Raises:
             ConfigError: no such bundle.
         """
-        return TritonCodec(Bundle.load(resolve_bundle(bundle)).codec, pb_utils)
+        config = Bundle.load(resolve_bundle(settings.bundle)).codec
+        return TritonCodec(config, pb_utils, lambda: load_served_codec(settings))
 
     @property
     def config(self) -> CodecConfig:
@@ -59,9 +77,15 @@ class TritonCodec:
             EngineError: the encoder answered with an error.
         """
         audio = np.ascontiguousarray(samples[np.newaxis], dtype=np.float32)
-        codes = self._call(
-            contract.ENCODER_MODEL, contract.CODEC_SAMPLES.name, audio, contract.CODEC_CODES.name
-        )
+        try:
+            codes = self._call(
+                contract.ENCODER_MODEL,
+                contract.CODEC_SAMPLES.name,
+                audio,
+                contract.CODEC_CODES.name,
+            )
+        except _RefusedError:
+            return self._own().encode(samples)
         encoded: IntArray = codes[0].astype(np.int64)
         return encoded
 
@@ -72,19 +96,30 @@ class TritonCodec:
             EngineError: the decoder answered with an error.
         """
         rows = contract.MAX_DECODER_BATCH
-        pieces = [
-            self._call(
+        starts = range(0, len(codes), rows)
+        return np.concatenate([self._decode(codes[start : start + rows]) for start in starts])
+
+    def _decode(self, codes: IntArray) -> FloatArray:
+        try:
+            return self._call(
                 contract.DECODER_MODEL,
                 contract.CODEC_CODES.name,
-                np.ascontiguousarray(codes[start : start + rows], dtype=np.int32),
+                np.ascontiguousarray(codes, dtype=np.int32),
                 contract.CODEC_SAMPLES.name,
             )
-            for start in range(0, len(codes), rows)
-        ]
-        return np.concatenate(pieces)
+        except _RefusedError:
+            return self._own().decode(codes)
 
     def close(self) -> None:
-        """Nothing to give back: the models belong to the server."""
+        """Give back what this process loaded; the models belong to the server."""
+        if self._local is not None:
+            self._local.close()
+
+    def _own(self) -> Codec:
+        with self._lock:
+            if self._local is None:
+                self._local = self._load_local()
+            return self._local
 
     def _call(
         self, model: str, input_name: str, values: npt.NDArray[Any], output_name: str
@@ -99,7 +134,12 @@ class TritonCodec:
         with self._calls:
             response = request.exec()
         if response.has_error():
-            raise EngineError(f"{model} failed: {response.error().message()}")
+            text = response.error().message()
+            error = parse_error(text)
+            if str(error) == text:  # no type of ours in front: Triton's own words
+                self._pb_utils.Logger.log_warn(f"{model} was refused and is done here: {text}")
+                raise _RefusedError
+            raise error
         tensor = pb_utils.get_output_tensor_by_name(response, output_name)
         # The response's memory is shared and goes with it.
         return np.array(tensor.as_numpy())

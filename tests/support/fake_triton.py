@@ -14,6 +14,7 @@ import numpy.typing as npt
 from duologue.client.contract import TensorSpec
 
 FINAL = 1
+LOG_LEVELS = ("log_error", "log_warn")
 DTYPES = {"BYTES": np.object_, "INT16": np.int16, "INT32": np.int32, "INT64": np.int64}
 DTYPES |= {"FP32": np.float32, "BOOL": np.bool_}
 
@@ -187,7 +188,7 @@ class FakeTriton:
         self.metrics: dict[str, list[Metric]] = {}
         self.log: list[str] = []
         self.MetricFamily = metric_family_class(self.metrics)
-        self.Logger = type("Logger", (), {"log_error": staticmethod(self.log.append)})
+        self.Logger = type("Logger", (), dict.fromkeys(LOG_LEVELS, staticmethod(self.log.append)))
         self.calls: list[tuple[str, dict[str, npt.NDArray[Any]]]] = []
 
     @staticmethod

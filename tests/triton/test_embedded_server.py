@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from raw_door import RawStream, values
+from raw_door import RawStream, pcm_of, values
 
 from duologue.client import contract
 from duologue.models import default_bundle_path
@@ -176,6 +176,8 @@ def test_a_dead_model_is_noticed_and_a_new_start_heals_it() -> None:
             "dialogue_decoder",
             "script_frontend",
         }
+        wanted = [(contract.SEED, [6]), (contract.MAX_FRAMES, [40])]
+        before = pcm_of(server.grpc_url, "[S1]And now?", *wanted)
         os.kill(stubs["codec_decoder"], signal.SIGKILL)
         deadline = time.monotonic() + 5
         while server.why_unhealthy() is None:
@@ -183,6 +185,8 @@ def test_a_dead_model_is_noticed_and_a_new_start_heals_it() -> None:
             time.sleep(0.01)
         assert server.why_unhealthy() == "the process of the model codec_decoder has died"
 
+        after = pcm_of(server.grpc_url, "[S1]And now?", *wanted)
+        assert after.tolist() == before.tolist()
         start = time.monotonic()
         server.stop(force=True)
         assert time.monotonic() - start < 5

@@ -16,7 +16,7 @@ from fake_triton import (
 from fakes import CODEC, NUM_CHANNELS, NUM_CODES, SAMPLES_PER_FRAME, FakeCodec, spell_out
 
 from duologue.client import contract
-from duologue.runtime.errors import EngineError
+from duologue.runtime.errors import RequestError
 from duologue.runtime.serving.codec_models import (
     CodecDecoderModel,
     CodecEncoderModel,
@@ -112,7 +112,11 @@ def connect(triton: FakeTriton) -> TritonCodec:
     encoder = CodecEncoderModel(FakeCodec(), triton)
     triton.models["codec_decoder"] = lambda inputs: decoder.execute([ask(inputs["CODES"])])
     triton.models["codec_encoder"] = lambda inputs: encoder.execute([hear(inputs["SAMPLES"])])
-    return TritonCodec(CODEC, triton)
+    return TritonCodec(CODEC, triton, never)
+
+
+def never() -> FakeCodec:
+    raise AssertionError("the codec is not needed in this process")
 
 
 def test_the_codec_behind_triton_gives_what_the_codec_itself_gives() -> None:
@@ -133,14 +137,36 @@ def test_a_batch_beyond_the_model_s_limit_goes_out_in_pieces() -> None:
     assert [len(inputs["CODES"]) for _, inputs in triton.calls] == [contract.MAX_DECODER_BATCH, 3]
 
 
-def test_an_error_of_the_decoder_becomes_an_engine_error() -> None:
-    triton = FakeTriton()
-    triton.models["codec_decoder"] = lambda _: [
-        InferenceResponse([], TritonError("Stub process is not healthy."))
-    ]
+def refuse(triton: FakeTriton, text: str) -> None:
+    for model in ("codec_encoder", "codec_decoder"):
+        triton.models[model] = lambda _: [InferenceResponse([], TritonError(text))]
 
-    with pytest.raises(EngineError, match=r"codec_decoder failed: Stub process"):
-        TritonCodec(CODEC, triton).decode(some_codes(1, 2))
+
+def test_a_typed_error_of_the_decoder_keeps_its_type() -> None:
+    triton = FakeTriton()
+    refuse(triton, "RequestError: CODES are wrong")
+
+    with pytest.raises(RequestError, match=r"^CODES are wrong$"):
+        TritonCodec(CODEC, triton, never).decode(some_codes(1, 2))
+
+
+@pytest.mark.parametrize(
+    "text", ["Model codec_decoder - Error when running inference: Server not ready", "not healthy"]
+)
+def test_what_triton_refuses_is_done_here_by_a_codec_loaded_once(text: str) -> None:
+    triton, loaded = FakeTriton(), []
+    refuse(triton, text)
+
+    def load() -> FakeCodec:
+        loaded.append(FakeCodec())
+        return loaded[-1]
+
+    codec, codes = TritonCodec(CODEC, triton, load), some_codes(2, 5)
+    np.testing.assert_array_equal(codec.decode(codes), spell_out(codes))
+    np.testing.assert_array_equal(codec.decode(codes), spell_out(codes))
+    assert codec.encode(np.zeros(16, dtype=np.float32)).shape == (NUM_CHANNELS, 2)
+    assert len(loaded) == 1
+    assert text in triton.log[0]
 
 
 def test_a_bundle_that_does_not_exist_is_named_when_loading() -> None:
