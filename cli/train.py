@@ -104,3 +104,36 @@ def lm(
         resume=resume,
     )
     typer.echo(f"{train_lm(run)}")
+
+
+@train.command(name="eval")
+@reports_errors
+def evaluate(
+    ctx: typer.Context,
+    references: Annotated[
+        Path, typer.Argument(help="Folder of dialogues spoken by known voices (speech_data).")
+    ],
+    out: OutOption,
+    bundle: Annotated[str, typer.Option(metavar="BUNDLE", help="Who speaks.")] = "default",
+    prefix: Annotated[str, typer.Option(help="Only dialogues whose id begins so.")] = "test-",
+    limit: Annotated[int | None, typer.Option(min=2, help="At most so many.")] = 200,
+    greedy: Annotated[bool, typer.Option("--greedy", help="Do not sample.")] = False,
+    trainer_state: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="For the loss curve.")
+    ] = None,
+) -> None:
+    """Measure a bundle: words, voices, durations and clicks, against reference speech."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from duologue.finetune.evaluate.report import as_table
+    from duologue.finetune.evaluate.run import EvaluationRun
+    from duologue.finetune.evaluate.run import evaluate as run
+
+    plan = EvaluationRun(
+        bundle, references, out, prefix, limit, greedy=greedy, trainer_state=trainer_state
+    )
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task("speaking", total=None)
+        measures = run(plan, lambda done, total: progress.update(task, completed=done, total=total))
+    typer.echo(as_table(measures), nl=False)

@@ -8,6 +8,8 @@ sentence that opens every prompt is one token, because a small model has no use 
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -36,7 +38,7 @@ SHAPES = {
         num_heads=8,
         num_kv_heads=4,
         head_dim=32,
-        intermediate_size=1024,
+        intermediate_size=768,
         rope_theta=1e4,
     ),
 }
@@ -96,5 +98,11 @@ def choose_base(model_dir: Path | None, shape_name: str | None, out_dir: Path, s
         return model_dir
     new_dir = out_dir / "new"
     if not (new_dir / WEIGHTS_FILE).is_file():
-        write_new_model(new_dir, str(shape_name), seed)
+        # Several processes may come here at once; all write the same, and one is the first.
+        unfinished = out_dir / f"new.{os.getpid()}"
+        write_new_model(unfinished, str(shape_name), seed)
+        try:
+            unfinished.rename(new_dir)
+        except OSError:
+            shutil.rmtree(unfinished)
     return new_dir

@@ -131,6 +131,8 @@ class DialogueTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """Write a checkpoint that can be resumed, and built or trained further by itself."""
+        if not self.args.should_save:
+            return
         folder = Path(output_dir or str(self.args.output_dir))
         model = self.accelerator.unwrap_model(self.model)
         if isinstance(model, TrainableLm):
