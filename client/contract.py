@@ -121,5 +121,8 @@ WHOLE_RESPONSE_TENSORS = (
     TURN_SPEAKERS,
 )
 
+# Begins the line of the server's log in which `dialogue_tts` says what it serves.
+ANNOUNCEMENT = "duologue serves"
+
 # An error's type travels in front of its message, because a stream carries no status code.
 ERROR_SEPARATOR = ": "

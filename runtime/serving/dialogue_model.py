@@ -53,7 +53,17 @@ def load_dialogue_model(args: Mapping[str, str], pb_utils: PbUtils) -> DialogueM
         )
     except DuologueError as error:
         raise load_failure(error, pb_utils) from error
+    pb_utils.Logger.log_info(announcement(synthesizer))
     return DialogueModel(synthesizer, pb_utils)
+
+
+def announcement(synthesizer: Synthesizer) -> str:
+    """One line for the log that says what is served; the supervisor reads it there."""
+    spec = synthesizer.backbone_spec
+    return (
+        f"{contract.ANNOUNCEMENT} engine={spec.engine} precision={spec.dtype} "
+        f"slots={spec.max_slots} kv_bytes={spec.kv_bytes}"
+    )
 
 
 class DialogueModel:

@@ -6,21 +6,22 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import socket
 import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from duologue.model_repository import repository_path
 from duologue.models import resolve_bundle
 from duologue.runtime.config import Bundle
-from duologue.runtime.errors import ConfigError, EngineError, EngineUnavailableError
+from duologue.runtime.errors import EngineError, EngineUnavailableError
 from duologue.runtime.supervisor.command import (
     ServerOptions,
     server_command,
     server_environment,
 )
+from duologue.runtime.supervisor.ports import free_port, require_free_ports
 from duologue.runtime.supervisor.process import GuardedProcess, Leftovers
 from duologue.runtime.supervisor.requirements import SHM_DIR, why_not_embedded
 from duologue.runtime.supervisor.stubs import find_stubs, is_running
@@ -76,10 +77,10 @@ class EmbeddedServer:
         self._start_timeout_s = start_timeout_s
         self._log_path = log_path
         self._options = ServerOptions(
-            grpc_port=grpc_port or _free_port(host),
+            grpc_port=grpc_port or free_port(host),
             host=host,
-            http_port=_free_port(host) if http_port == 0 else http_port,
-            metrics_port=_free_port(host) if metrics_port == 0 else metrics_port,
+            http_port=free_port(host) if http_port == 0 else http_port,
+            metrics_port=free_port(host) if metrics_port == 0 else metrics_port,
             cache_bytes=cache_bytes,
             exit_timeout_s=exit_timeout_s,
             extra_repositories=tuple(Path(path).resolve() for path in extra_repositories),
@@ -87,6 +88,7 @@ class EmbeddedServer:
         self._root: Path | None = None
         self._process: GuardedProcess | None = None
         self._stubs: dict[int, str] = {}
+        self._facts: dict[str, Any] = {}
         self.exit_status: int | None = None
 
     @property
@@ -120,9 +122,10 @@ class EmbeddedServer:
         wheel = find_wheel()
         if reason is not None or wheel is None:
             raise EngineUnavailableError(reason or "the package nvidia-pytriton is not installed")
-        _require_free_ports(self._options)
+        require_free_ports(self._options)
         # Imported here: tritonclient is not needed to say why the server cannot run.
         from duologue.runtime.supervisor.layout import prepare_workspace
+        from duologue.runtime.supervisor.log import read_announcement
 
         self._root = Path(tempfile.mkdtemp(prefix="duologue-"))
         try:
@@ -140,6 +143,7 @@ class EmbeddedServer:
             )
             self._wait_until_ready(self._process, log_path)
             self._stubs = find_stubs(shm_prefix)
+            self._facts = read_announcement(log_path)
         except BaseException:
             self.stop()
             raise
@@ -162,6 +166,19 @@ class EmbeddedServer:
             if process.wait(POLL_S) is not None:
                 raise start_failure(log_path) from None
             raise
+
+    def describe(self) -> dict[str, Any]:
+        """What a started server serves.
+
+        Returns:
+            "engine" and "precision" of the language model, "slots" (dialogues at the same
+            time), and "kv_bytes" of its cache.
+        """
+        return dict(self._facts)
+
+    def wait(self, timeout_s: float) -> int | None:
+        """Exit status of tritonserver, or None when it still runs after so many seconds."""
+        return self.exit_status if self._process is None else self._process.wait(timeout_s)
 
     def why_unhealthy(self) -> str | None:
         """Say what is wrong with a server that was started, or None; costs next to nothing.
@@ -214,27 +231,3 @@ def _parameters(bundle: str, engine: str, max_slots: int | None) -> dict[str, st
         "max_slots": "" if max_slots is None else str(max_slots),
         "sample_rate_hz": str(Bundle.load(directory).codec.sample_rate_hz),
     }
-
-
-def _free_port(host: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
-
-
-def _require_free_ports(options: ServerOptions) -> None:
-    """Refuse a taken port before the models are loaded; Triton finds out only afterwards."""
-    for name in ("grpc_port", "http_port", "metrics_port"):
-        port = getattr(options, name)
-        if port is None:
-            continue
-        with socket.socket() as probe:
-            # As Triton does: connections that linger from an earlier server do not count.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((options.host, port))
-            except OSError as error:
-                raise ConfigError(
-                    f"{name} {port} of {options.host} cannot be used: {error.strerror}; "
-                    "allowed: a free port, or 0 to have one chosen"
-                ) from error

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads out of a server's log why it did not start."""
+"""Reads out of a server's log what it serves, or why it did not start."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+from duologue.client.contract import ANNOUNCEMENT
 from duologue.runtime.errors import DuologueError, EngineError, parse_error
 
 _LOAD_FAILURE = re.compile(r"failed to load '(?P<model>[^']+)' version \d+: (?P<reason>.*)")
@@ -16,7 +17,20 @@ _FATAL = (
 )
 # What Triton puts in front of the text of our own exception.
 _WRAPPING = re.compile(r'^"?(Internal: |Invalid argument: |TritonModelException: )+')
+_FACT = re.compile(r"(\w+)=([\w.]+)")
 TAIL_LINES = 12
+
+
+def read_announcement(log_path: Path) -> dict[str, str | int]:
+    """What the streaming model said it serves.
+
+    Returns:
+        "engine", "precision", "slots", "kv_bytes" -> value; empty when it has not said so.
+    """
+    text = log_path.read_text(encoding="utf-8", errors="replace")
+    _, _, line = text.partition(ANNOUNCEMENT)
+    facts = _FACT.findall(line.partition("\n")[0])
+    return {name: int(value) if value.isdecimal() else value for name, value in facts}
 
 
 def start_failure(log_path: Path) -> DuologueError:

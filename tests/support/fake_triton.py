@@ -14,7 +14,7 @@ import numpy.typing as npt
 from duologue.client.contract import TensorSpec
 
 FINAL = 1
-LOG_LEVELS = ("log_error", "log_warn")
+LOG_LEVELS = ("log_error", "log_warn", "log_info")
 DTYPES = {"BYTES": np.object_, "INT16": np.int16, "INT32": np.int32, "INT64": np.int64}
 DTYPES |= {"FP32": np.float32, "BOOL": np.bool_}
 

@@ -55,8 +55,12 @@ def test_a_server_starts_answers_and_leaves_nothing(door: Any) -> None:
         assert set(regions_of(os.getpid())) > others
         assert server.http_url is None
         assert server.metrics_url is None
+        assert server.wait(0) is None
+        facts = server.describe()
+        assert (facts["engine"], facts["precision"], facts["slots"]) == ("onnx", "float32", 2)
+        assert facts["kv_bytes"] > 0
 
-    assert server.exit_status == 0
+    assert server.wait(0) == server.exit_status == 0
     assert set(regions_of(os.getpid())) == others
     server.stop()
 

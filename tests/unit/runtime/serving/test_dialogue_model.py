@@ -2,17 +2,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import pytest
 from fake_triton import FakeTriton, Request, TritonModelException, arrays, model_args, request
+from fakes import LM
 from scripted_synthesizer import CHUNK, ScriptedSynthesizer
 
 from duologue.client import contract
 from duologue.runtime.audio import to_int16
+from duologue.runtime.backbone.base import BackboneSpec
 from duologue.runtime.serving import dialogue_model
-from duologue.runtime.serving.dialogue_model import DialogueModel, load_dialogue_model
+from duologue.runtime.serving.dialogue_model import (
+    DialogueModel,
+    announcement,
+    load_dialogue_model,
+)
+from duologue.runtime.supervisor.log import read_announcement
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -248,3 +257,13 @@ def test_a_model_that_is_not_decoupled_is_not_loaded(triton: FakeTriton) -> None
 def test_a_bundle_that_does_not_exist_is_named_when_loading(triton: FakeTriton) -> None:
     with pytest.raises(TritonModelException, match=r"ConfigError: .*no-such-bundle"):
         load_dialogue_model(model_args(decoupled=True, bundle="no-such-bundle"), triton)
+
+
+def test_what_is_served_is_announced_as_the_supervisor_reads_it(tmp_path: Path) -> None:
+    spec = BackboneSpec(LM, "onnx", "int8", max_slots=4, max_rows=10, kv_bytes_per_row=3)
+    log = tmp_path / "log"
+    log.write_text(announcement(cast(Any, SimpleNamespace(backbone_spec=spec))))
+
+    facts = read_announcement(log)
+
+    assert facts == {"engine": "onnx", "precision": "int8", "slots": 4, "kv_bytes": 120}

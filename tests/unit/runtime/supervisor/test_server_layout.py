@@ -17,7 +17,7 @@ from duologue.runtime.supervisor.layout import (
     prepare_workspace,
     read_config,
 )
-from duologue.runtime.supervisor.log import start_failure
+from duologue.runtime.supervisor.log import read_announcement, start_failure
 from duologue.runtime.supervisor.wheel import TritonWheel
 
 WHEEL = TritonWheel(Path("/wheel/tritonserver"), Path("/wheel/libs"))
@@ -155,3 +155,20 @@ def test_other_failures_show_the_lines_that_matter(tmp_path: Path, text: str, to
     assert type(failure) is EngineError
     assert told in str(failure)
     assert "noise" not in str(failure)
+
+
+def test_what_is_served_is_read_from_the_log(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text(
+        'I1121 dialogue_model.py:55] "duologue serves engine=onnx precision=int8 slots=4 '
+        'kv_bytes=1024"\nI1121 other=1\n'
+    )
+
+    assert read_announcement(log) == {
+        "engine": "onnx",
+        "precision": "int8",
+        "slots": 4,
+        "kv_bytes": 1024,
+    }
+    log.write_text("nothing yet")
+    assert read_announcement(log) == {}
