@@ -146,7 +146,9 @@ class _Build:
             sampling=checkpoint.sampling,
             codec=codec,
             windows=options.windows or default_windows(codec),
-            limits=moss_ttsd.limits_for(checkpoint.lm, options.max_rows, options.max_slots),
+            limits=moss_ttsd.limits_for(
+                checkpoint.lm, options.max_rows, options.max_slots, checkpoint.max_length
+            ),
             trained=options.trained,
             description=options.description,
             engines=_engines(options),

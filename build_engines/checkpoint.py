@@ -40,6 +40,7 @@ class Checkpoint:
         lm: shape of the model.
         tokens: special ids.
         sampling: how each channel samples.
+        max_length: rows at which the reference stops, or None where the checkpoint is silent.
         source: tensors under the checkpoint's own names.
     """
 
@@ -47,6 +48,7 @@ class Checkpoint:
     lm: LmConfig
     tokens: TokenIds
     sampling: tuple[ChannelSampling, ...]
+    max_length: int | None
     source: Mapping[str, StoredTensor]
 
     def parts(self, name: str) -> list[StoredTensor]:
@@ -82,6 +84,7 @@ def read_checkpoint(directory: Path) -> Checkpoint:
         lm,
         checkpoint_config.token_ids(config, generation, ids),
         checkpoint_config.sampling(generation, lm.num_channels),
+        checkpoint_config.max_length(generation),
         source,
     )
 

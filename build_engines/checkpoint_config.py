@@ -126,6 +126,20 @@ def token_ids(config: Json, generation: Json, ids: Mapping[str, int]) -> TokenId
     return tokens
 
 
+def max_length(generation: Json) -> int | None:
+    """Rows at which the reference stops, the delayed prompt counted; None where it is silent.
+
+    Raises:
+        ConfigError: no positive number.
+    """
+    found = generation.get("max_length")
+    if found is None:
+        return None
+    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
+        raise ConfigError(f"max_length is {found!r}; allowed: a positive whole number")
+    return found
+
+
 def sampling(generation: Json, num_channels: int) -> tuple[ChannelSampling, ...]:
     """How each channel samples.
 

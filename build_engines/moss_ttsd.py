@@ -49,13 +49,16 @@ def check_tokens(known: Collection[str]) -> None:
         raise ConfigError(f"the tokenizer lacks {missing}; allowed: a tokenizer of MOSS-TTSD")
 
 
-def limits_for(lm: LmConfig, max_rows: int | None, max_slots: int | None) -> LimitsConfig:
+def limits_for(
+    lm: LmConfig, max_rows: int | None, max_slots: int | None, max_length: int | None
+) -> LimitsConfig:
     """Limits of a model.
 
     Args:
         lm: shape of the model.
         max_rows: rows of one request; None takes about eleven minutes.
         max_slots: requests at the same time; None takes the usual number.
+        max_length: rows at which the reference stops, if the checkpoint says so.
 
     Raises:
         ConfigError: the model has not so many positions.
@@ -63,5 +66,5 @@ def limits_for(lm: LmConfig, max_rows: int | None, max_slots: int | None) -> Lim
     longest = lm.max_position_embeddings
     if max_rows is not None and max_rows > longest:
         raise ConfigError(f"max_rows is {max_rows}; allowed: up to {longest} by this model")
-    limits = LimitsConfig(max_rows=max_rows or min(longest, _MAX_ROWS))
+    limits = LimitsConfig(max_rows=max_rows or min(longest, _MAX_ROWS), max_length=max_length)
     return limits if max_slots is None else dataclasses.replace(limits, max_slots=max_slots)

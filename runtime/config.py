@@ -213,6 +213,8 @@ class LimitsConfig:
 
     Attributes:
         max_rows: rows that one slot of the KV cache holds, prompt and speech together.
+        max_length: rows, the delayed prompt counted, at which the reference implementation
+            stops; None where the checkpoint does not say.
         max_slots: sequences that run at the same time, unless the server says otherwise.
         max_history_frames: earlier turns that stand in front of a turn when a script is spoken
             turn by turn.
@@ -225,6 +227,7 @@ class LimitsConfig:
     """
 
     max_rows: int
+    max_length: int | None = None
     max_slots: int = 32
     max_history_frames: int = 375
     max_script_bytes: int = 200_000

@@ -19,6 +19,7 @@ FloatArray = npt.NDArray[np.float32]
 
 Normalization = Literal["none", "v0.7", "v1.0"]
 TextFrontend = Literal["none", "zh_en"]
+LengthLimit = Literal["text", "model"]
 Mode = Literal["auto", "one_pass", "turns"]
 
 
@@ -141,7 +142,9 @@ class SpeechRequest:
         text_frontend: how numbers, dates and units are written out.
         mode: the whole script in one pass, or turn by turn, which has no limit of length and
             gives exact turn times; "auto" takes one pass while it fits.
-        max_frames: cap on generated frames; None takes the bundle's cap for this text.
+        max_frames: cap on generated frames; None takes the one that `length_limit` names.
+        length_limit: "text" caps the speech by the length of its text, so that a runaway ends;
+            "model" stops where the reference implementation does.
         deadline_s: seconds from submission until the stream ends with `DeadlineError`.
         max_ahead_s: how far, in seconds of audio, the producer may run ahead of what the
             caller has acknowledged; None is unpaced.
@@ -157,6 +160,7 @@ class SpeechRequest:
     text_frontend: TextFrontend = "none"
     mode: Mode = "auto"
     max_frames: int | None = None
+    length_limit: LengthLimit = "text"
     deadline_s: float | None = None
     max_ahead_s: float | None = None
     codes_only: bool = False

@@ -27,7 +27,7 @@ from duologue.runtime.codec.base import Codec
 from duologue.runtime.codec.registry import load_codec
 from duologue.runtime.codec_worker import CodecWorker
 from duologue.runtime.config import Bundle
-from duologue.runtime.core import PcmChunk, Script, Speech, SpeechRequest
+from duologue.runtime.core import PcmChunk, Prompt, Script, Speech, SpeechRequest
 from duologue.runtime.engine import Engine, EngineStats
 from duologue.runtime.errors import PromptTooLongError, RequestError
 from duologue.runtime.job import Job
@@ -262,11 +262,18 @@ class Synthesizer:
             sampling=resolve_sampling(self.bundle.sampling, request.sampling),
             # A pass draws from a stream of numbers of its own.
             seed=seed + (order.index << 64),
-            max_frames=order.max_frames or max_frames_for(order.script, limits),
+            max_frames=order.max_frames or self._max_frames(request, prompt),
             min_frames=int(order.share * expected_frames(order.script, limits)),
             max_rows=self.backbone_spec.max_rows,
             codebook_size=self.bundle.codec.codebook_size,
         )
+
+    def _max_frames(self, request: SpeechRequest, prompt: Prompt) -> int:
+        limits = self.bundle.limits
+        if request.length_limit == "text":
+            return max_frames_for(prompt.script, limits)
+        max_length = limits.max_length or self.backbone_spec.max_rows
+        return max(1, max_length - prompt.num_rows - self.bundle.lm.max_delay)
 
 
 def _check_limits(request: SpeechRequest) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from duologue.runtime.core import Normalization, TextFrontend
+from duologue.runtime.core import LengthLimit, Normalization, TextFrontend
 from duologue.runtime.errors import RequestError
 
 Decode = Literal["default", "repaired", "reference"]
@@ -62,6 +62,12 @@ class BatchOptions:
         for name, value, holds, allowed in checks:
             if not holds:
                 raise RequestError(f"{name} is {value!r}; allowed: {allowed}")
+
+    @property
+    def length_limit(self) -> LengthLimit:
+        """Whoever compares with the reference wants its limit of length, too."""
+        is_compared = self.strict_reference or self.decode == "reference"
+        return "model" if is_compared else "text"
 
     @property
     def report_name(self) -> str:

@@ -118,6 +118,7 @@ class BatchRunner:
             sampling=SamplingOverrides(greedy=options.greedy),
             normalization=options.normalization,
             text_frontend=options.text_frontend,
+            length_limit=options.length_limit,
             codes_only=options.decode != "default",
         )
 
