@@ -15,6 +15,7 @@ from raw_door import RawStream, pcm_of, values
 
 from duologue.client import contract
 from duologue.models import default_bundle_path
+from duologue.runtime.config import Bundle
 from duologue.runtime.errors import ConfigError, DuologueError, EngineUnavailableError
 from duologue.runtime.supervisor.embedded import EmbeddedServer
 
@@ -57,7 +58,9 @@ def test_a_server_starts_answers_and_leaves_nothing(door: Any) -> None:
         assert server.metrics_url is None
         assert server.wait(0) is None
         facts = server.describe()
-        assert (facts["engine"], facts["precision"], facts["slots"]) == ("onnx", "float32", 2)
+        built = Bundle.load(default_bundle_path()).engines["onnx"]
+        assert (facts["engine"], facts["slots"]) == ("onnx", 2)
+        assert facts["precision"] == built["dtype"]
         assert facts["kv_bytes"] > 0
 
     assert server.wait(0) == server.exit_status == 0
