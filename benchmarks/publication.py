@@ -24,7 +24,7 @@ class Publication:
     batches: str = "1,2,4,8,16,32"
     contexts: str = "100,1000,4000"
     concurrency: str = "1,2,4,8,16,32"
-    real_time: str = "1,4,16"
+    real_time: str = "4,16"
     rates: str = "0.5,1,2"
     requests: int = 200
     max_seconds: int = 30

@@ -96,7 +96,6 @@ _METRICS: dict[str, tuple[Metric, ...]] = {
 }
 _KEYS: dict[str, tuple[str, ...]] = {
     "engine": ("engine", "dtype", "batch", "context"),
-    "stream": ("loop", "real_time", "workloads", "max_seconds"),
     "offline": ("engine", "dtype"),
     "door": (),
 }
@@ -135,12 +134,18 @@ def _rows(document: Document) -> dict[Key, dict[str, Any]]:
 
 
 def _key(kind: str, row: dict[str, Any]) -> Key:
-    values = [f"{name}={row[name]}" for name in _KEYS[kind]]
     if kind == "stream":
-        # An open loop is known by its rate: how many were in flight is a result.
-        name = "concurrency" if row["loop"] == "closed" else "rate_per_s"
-        values.append(f"{name}={row[name]:g}")
-    return tuple(values)
+        return _stream_key(row)
+    return tuple(f"{name} {row[name]}" for name in _KEYS[kind])
+
+
+def _stream_key(row: dict[str, Any]) -> Key:
+    # An open loop is known by its rate: how many were in flight is a result.
+    is_closed = row["loop"] == "closed"
+    load = f"{row['concurrency']:g} at a time" if is_closed else f"{row['rate_per_s']:g} per s"
+    pace = "in real time" if row["real_time"] else "unpaced"
+    cap = "whole" if row["max_seconds"] is None else f"at most {row['max_seconds']:g} s"
+    return (load, pace, cap, *row["workloads"])
 
 
 def _change(

@@ -60,6 +60,9 @@ def _engine(rows: list[dict[str, Any]]) -> Iterator[tuple[str, Figure]]:
                 heights = [row[key] for row in group]
                 axes.plot(places, heights, style, color=f"C{number}", label=label)
         axes.set(xscale="log", yscale="log")
+        ticks = sorted({int(row[along]) for row in rows})
+        axes.set_xticks(ticks, [str(tick) for tick in ticks])
+        axes.set_xticks([], minor=True)
         axes.legend(fontsize="x-small")
         yield f"step_by_{along}", figure
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from duologue.benchmarks.reports.document import RESULT_KEYS, Document
 Cells = tuple[str, ...]
 _UNKNOWN = "–"
 _BUSY_LOAD = 0.5
+_DIGITS = 3
 
 
 def to_markdown(document: Document) -> str:
@@ -54,7 +56,8 @@ def number(value: float | None) -> str:
         return _UNKNOWN
     if value == 0:
         return "0"
-    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:#.3g}".rstrip(".")
+    decimals = max(0, _DIGITS - 1 - math.floor(math.log10(abs(value))))
+    return f"{value:.{decimals}f}"
 
 
 def _with_interval(value: float | None, interval: Sequence[float | None]) -> str:
