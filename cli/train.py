@@ -106,6 +106,46 @@ def lm(
     typer.echo(f"{train_lm(run)}")
 
 
+@train.command()
+@reports_errors
+def codec(
+    ctx: typer.Context,
+    audio: Annotated[Path, typer.Argument(help="Folder of WAV, FLAC or Ogg files.")],
+    out: OutOption,
+    config: Annotated[
+        Path | None, typer.Option(metavar="YAML", help="Sizes of the codec; without it: small.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Where the learning rate ends.")] = 20_000,
+    batch_seconds: Annotated[float, typer.Option(help="Seconds of audio per step.")] = 6.0,
+    learning_rate: Annotated[float, typer.Option(help="The highest.")] = 6e-4,
+    decoder_only: Annotated[
+        bool, typer.Option("--decoder-only", help="Codes keep their meaning; the sound improves.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+) -> None:
+    """Train an XY-Tokenizer; a run that was stopped goes on in its out folder."""
+    from duologue.finetune.codec_options import CodecTraining
+    from duologue.finetune.codec_trainer import train_codec
+    from duologue.finetune.settings import packaged_config, read_yaml
+
+    options = CodecTraining(
+        num_steps=steps,
+        batch_s=batch_seconds,
+        learning_rate=learning_rate,
+        decoder_only=decoder_only,
+        device=device,
+    )
+    params = read_yaml(config or packaged_config("codec_small.yaml"))["generator_params"]
+    train_codec(
+        audio,
+        out,
+        params,
+        options,
+        on_log=lambda step, losses: typer.echo(f"step {step}: loss {losses['total']:.3f}"),
+    )
+    typer.echo(f"{out}")
+
+
 @train.command(name="eval")
 @reports_errors
 def evaluate(

@@ -16,6 +16,7 @@ from duologue.finetune.errors import DataError, TrainingError
 from duologue.finetune.lora import add_adapters, merge_adapters
 from duologue.finetune.model import TrainableLm
 from duologue.finetune.model_files import BaseModel, load_base, save_checkpoint
+from duologue.finetune.muon import Muon
 from duologue.finetune.row_source import RowSource, check_rows, open_rows, split_rows
 from duologue.finetune.settings import LmSettings, LoraSettings
 from duologue.finetune.trainer import DialogueTrainer
@@ -107,9 +108,11 @@ def _make_trainer(
     )
     model.load_state_dict(base.model.state_dict())
     trained: torch.nn.Module = model if run.lora is None else add_adapters(model, run.lora)
+    arguments = _arguments(run, with_eval=eval_rows is not None)
     trainer = DialogueTrainer(
         trained,
-        _arguments(run, with_eval=eval_rows is not None),
+        arguments,
+        optimizer=_muon(trained, arguments) if settings.muon else None,
         collator=Collator.for_model(lm, base.checkpoint.tokens, settings.max_length),
         train_rows=train_rows,
         eval_rows=eval_rows,
@@ -119,6 +122,15 @@ def _make_trainer(
     if settings.early_stopping_patience is not None:
         trainer.add_callback(EarlyStoppingCallback(settings.early_stopping_patience))
     return trainer
+
+
+def _muon(model: torch.nn.Module, arguments: TrainingArguments) -> Muon:
+    return Muon(
+        model.named_parameters(),
+        lr=arguments.learning_rate,
+        weight_decay=arguments.weight_decay,
+        betas=(arguments.adam_beta1, arguments.adam_beta2),
+    )
 
 
 def _arguments(run: LmRun, *, with_eval: bool) -> TrainingArguments:

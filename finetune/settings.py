@@ -44,6 +44,7 @@ class LmSettings:
         eval_fraction: share of the examples kept for evaluation where no evaluation data is given.
         early_stopping_patience: evaluations without progress before the run ends; None: never.
         gradient_checkpointing: compute activations twice instead of keeping them.
+        muon: train the matrices of the body by Muon, which wants fewer steps, instead of AdamW.
         save_dtype: precision of the final checkpoint, "float32" or "float16".
     """
 
@@ -54,6 +55,7 @@ class LmSettings:
     eval_fraction: float = 0.0
     early_stopping_patience: int | None = None
     gradient_checkpointing: bool = True
+    muon: bool = False
     save_dtype: str = "float32"
 
     def weights_for(self, num_channels: int) -> tuple[float, ...]:
@@ -150,6 +152,11 @@ def read_yaml(path: Path | None) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise TrainingError(f"{path} holds a {type(content).__name__}; allowed: names and values")
     return content
+
+
+def packaged_config(name: str) -> Path:
+    """Path of one of the configurations that come with this package."""
+    return Path(__file__).parent / "configs" / name
 
 
 def _number(name: str, value: object) -> float:

@@ -39,6 +39,7 @@ class DialogueTrainer(Trainer):
         collator: makes batches.
         train_rows, eval_rows: examples; None leaves evaluation out.
         max_rows_per_batch: see `LmSettings`.
+        optimizer: None takes the one that `args` names.
         base_dir: checkpoint folder whose configuration and tokenizer are copied to every
             checkpoint.
     """
@@ -53,6 +54,7 @@ class DialogueTrainer(Trainer):
         eval_rows: RowSource | None,
         max_rows_per_batch: int | None,
         base_dir: Path,
+        optimizer: torch.optim.Optimizer | None = None,
     ) -> None:
         super().__init__(
             model=model,
@@ -60,6 +62,7 @@ class DialogueTrainer(Trainer):
             data_collator=collator,
             train_dataset=train_rows,
             eval_dataset=eval_rows,
+            optimizers=(optimizer, None),
         )
         self._train_rows, self._eval_rows = train_rows, eval_rows
         self._collator, self._max_rows_per_batch = collator, max_rows_per_batch
