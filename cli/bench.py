@@ -75,8 +75,7 @@ def engine(
     directory = ctx.obj.resolve_bundle(bundle)
     facts = _facts(directory)
     with progress() as begin:
-        advance = begin("cells", plan.num_measurements)
-        rows = run_engine_bench(directory, plan, lambda _: advance())
+        rows = run_engine_bench(directory, plan, begin("cells", plan.num_measurements))
     finish(ctx, "engine", rows, facts, outputs)
 
 
@@ -109,14 +108,15 @@ def stream(
 ) -> None:
     """Concurrent streams on a server, closed loop (--concurrency) and open loop (--rate)."""
     outputs = _outputs(json, md, plots)
+    from duologue.benchmarks.stream.codec_clock import codec_clock
     from duologue.benchmarks.stream.in_process import code_shape
     from duologue.benchmarks.stream.plan import StreamPlan
     from duologue.benchmarks.stream.run import run_stream_bench
 
     plan = StreamPlan(
-        workloads=_workloads(workloads),
-        concurrencies=split_numbers(concurrency or ("" if rate else "1,4"), int),
-        rates_per_s=split_numbers(rate, float),
+        _workloads(workloads),
+        split_numbers(concurrency or ("" if rate else "1,4"), int),
+        split_numbers(rate, float),
         requests=requests,
         warmup=warmup,
         max_seconds=max_seconds,
@@ -125,8 +125,14 @@ def stream(
     )
     directory = ctx.obj.resolve_bundle(bundle)
     facts, shape = _facts(directory), code_shape(directory)
-    with _client(ctx.obj, server, directory, engine, max_slots) as client, progress() as begin:
-        levels = run_stream_bench(client, shape, plan, begin, server_pid)
+    with (
+        _client(ctx.obj, server, directory, engine, max_slots) as (client, url),
+        progress() as begin,
+    ):
+        clock = codec_clock(url)
+        levels = run_stream_bench(
+            client, shape, plan, begin, codec_clock=clock, server_pid=server_pid
+        )
     finish(ctx, "stream", levels, facts, outputs)
 
 
@@ -188,7 +194,7 @@ def door(
     from duologue.client.errors import DuologueError
 
     plan = StreamPlan(
-        workloads=_workloads(workloads),
+        _workloads(workloads),
         concurrencies=(1,),
         requests=requests,
         warmup=warmup,
@@ -198,13 +204,12 @@ def door(
     directory = ctx.obj.resolve_bundle(bundle)
     facts, shape = _facts(directory), code_shape(directory)
     with (
-        _client(ctx.obj, server, directory, engine, None) as client,
+        _client(ctx.obj, server, directory, engine, None) as (client, _),
         open_inside(directory, engine.value) as inside,
         progress() as begin,
     ):
         through = Listener(client, (DuologueError,))
-        advance = begin("pairs", requests + warmup)
-        result = run_door_bench(inside, through, shape, plan, advance)
+        result = run_door_bench(inside, through, shape, plan, begin("pairs", requests + warmup))
     finish(ctx, "door", result, facts, outputs)
 
 
@@ -232,10 +237,10 @@ def _workloads(names: str) -> tuple[Workload, ...]:
 @contextlib.contextmanager
 def _client(
     doors: Doors, server: str | None, bundle_dir: Path, engine: EngineChoice, max_slots: int | None
-) -> Iterator[Client]:
-    """A client of the server named, or of one of our own for as long as it is needed."""
+) -> Iterator[tuple[Client, str]]:
+    """A client and the address of the server named, or of one of our own in the meantime."""
     with contextlib.ExitStack() as stack:
         if server is None:
             own = doors.start_server(bundle_dir, engine=engine.value, max_slots=max_slots)
             server = stack.enter_context(own).grpc_url
-        yield stack.enter_context(contextlib.closing(doors.connect(server)))
+        yield stack.enter_context(contextlib.closing(doors.connect(server))), server

@@ -21,18 +21,18 @@ from duologue.runtime.config import Bundle
 
 _WEIGHTS = "lm.safetensors"
 
-Progress = Callable[[str], None]
+Progress = Callable[[], None]
 
 
 def run_engine_bench(
-    bundle_dir: Path, plan: EnginePlan, progress: Progress = lambda text: None
+    bundle_dir: Path, plan: EnginePlan, progress: Progress = lambda: None
 ) -> list[dict[str, Any]]:
     """Measure a bundle's engines.
 
     Args:
         bundle_dir: of the bundle.
         plan: what to measure.
-        progress: told of each cell that begins.
+        progress: told of each cell that was measured.
 
     Returns:
         One row per engine and cell; see `samples.best_rows`.
@@ -74,8 +74,9 @@ def _measure_all(
             )
             with closing(backbone):
                 for cell in plan.cells:
-                    progress(f"{engine}, {threads} threads, {cell.batch} x {cell.context}")
-                    yield _measure(bundle, backbone, plan, plain, cell, threads, device)
+                    measurement = _measure(bundle, backbone, plan, plain, cell, threads, device)
+                    progress()
+                    yield measurement
 
 
 def _measure(

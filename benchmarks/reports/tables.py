@@ -114,6 +114,7 @@ def _stream(levels: list[dict[str, Any]]) -> tuple[Cells, list[Cells]]:
         "audio s per s (95 %)",
         "underruns",
         "seam score p99",
+        "codec s per audio s",
         "server CPU %, MiB",
     )
     return heads, [_stream_cells(level) for level in levels]
@@ -134,6 +135,7 @@ def _stream_cells(level: dict[str, Any]) -> Cells:
         _with_interval(level["audio_s_per_s"], level["audio_s_per_s_ci"]),
         f"{level['underruns']} in {level['underrun_requests']}",
         number(level["seam_score"]["p99"]),
+        number(level["codec_s_per_audio_s"]),
         f"{number(used['server_cpu_percent'])}, {number(used['server_rss_mib'])}",
     )
 

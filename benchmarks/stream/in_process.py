@@ -126,13 +126,17 @@ class TimedCodec:
     def __init__(self, codec: Codec) -> None:
         self._codec = codec
         self._lock = threading.Lock()
-        self.decode_s = 0.0
-        self.num_frames = 0
+        self.reset()
 
     @staticmethod
     def load(bundle_dir: Path) -> TimedCodec:
         """The codec of a bundle, with a clock."""
         return TimedCodec(load_codec(Bundle.load(bundle_dir), bundle_dir))
+
+    def reset(self) -> None:
+        """Begin to count from nothing."""
+        self.decode_s = 0.0
+        self.num_frames = 0
 
     @property
     def config(self) -> CodecConfig:

@@ -60,25 +60,33 @@ def run_offline_bench(
     with synthesizer:
         listener = Listener(InProcessSpeaker(synthesizer), (DuologueError,))
         _warm_up(listener, workloads[0], shape.frames(_WARMUP_S))
-        before = (codec.decode_s, codec.num_frames)
+        codec.reset()
         with ResourceSampler() as resources:
             records, wall_s = _speak_all(listener, asks, progress)
-        codec_s, num_frames = codec.decode_s - before[0], codec.num_frames - before[1]
         spec = synthesizer.backbone_spec
-    figures = stream_figures(records)
-    audio_s = figures["audio_s"]
     return {
         "engine": spec.engine,
         "dtype": spec.dtype,
         "slots": spec.max_slots,
         "kv_bytes": spec.kv_bytes,
+        **_figures(records, wall_s, codec, shape.frame_rate_hz),
+        "resources": resources.figures(),
+    }
+
+
+def _figures(
+    records: Sequence[RequestRecord], wall_s: float, codec: TimedCodec, frame_rate_hz: float
+) -> dict[str, Any]:
+    figures = stream_figures(records)
+    audio_s = figures["audio_s"]
+    decoded_s = codec.num_frames / frame_rate_hz
+    return {
         "dialogues": [_dialogue(record) for record in records],
         **figures,
         "wall_s": wall_s,
         "audio_s_per_s": audio_s / wall_s,
-        "codec_s_per_audio_s": codec_s / audio_s if audio_s else None,
-        "frames_decoded_per_frame": num_frames / shape.frame_rate_hz / audio_s if audio_s else None,
-        "resources": resources.figures(),
+        "codec_s_per_audio_s": codec.decode_s / audio_s if audio_s else None,
+        "frames_decoded_per_frame": decoded_s / audio_s if audio_s else None,
     }
 
 

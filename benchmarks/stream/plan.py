@@ -53,7 +53,7 @@ class StreamPlan:
             raise RequestError(f"levels are {levels}; allowed: at least one, all above 0")
 
     def ask(self, index: int, shape: CodeShape) -> Ask:
-        """Request number `index` of a level."""
+        """Request number `index` of a level, from 0 on."""
         workload = self.workloads[index % len(self.workloads)]
         options = workload.options(shape, self.seed + index, self.max_seconds)
         if self.buffer_s is not None:

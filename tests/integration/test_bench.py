@@ -121,6 +121,7 @@ def test_streams_are_measured_on_a_server_of_our_own(tmp_path):
         assert level["ttfa_ms"]["count"] == 3
         assert level["first_chunk_ms"]["p50"] > 0
         assert level["resources"]["server_rss_mib"] > 0
+        assert level["codec_s_per_audio_s"] > 0
     assert "2 at a time" in text
 
 

@@ -73,6 +73,7 @@ def _levels(factor):
         "max_seconds": None,
         "real_time": False,
         "warmup": 0,
+        "codec_s_per_audio_s": 0.01 * factor,
         **stream_figures(load.measured),
         **throughput(load),
         "resources": NO_RESOURCES,
