@@ -33,6 +33,14 @@ class FrontendChoice(str, Enum):
     ZH_EN = "zh_en"
 
 
+class ModeChoice(str, Enum):
+    """The whole script in one pass, or turn by turn."""
+
+    AUTO = "auto"
+    ONE_PASS = "one_pass"
+    TURNS = "turns"
+
+
 BundleOption = Annotated[
     str, typer.Option("--bundle", metavar="DIR", help="Folder of the model, or 'default'.")
 ]

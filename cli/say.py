@@ -20,6 +20,7 @@ from duologue.cli.options import (
     EngineOption,
     FrontendChoice,
     JsonOption,
+    ModeChoice,
     NormalizationChoice,
 )
 
@@ -71,6 +72,12 @@ FrontendOption = Annotated[
         "installed here and no --server is named, else none.",
     ),
 ]
+ModeOption = Annotated[
+    ModeChoice,
+    typer.Option(
+        "--mode", help="One pass, or turn by turn; auto takes one pass while the script fits."
+    ),
+]
 MaxFramesOption = Annotated[
     int | None, typer.Option("--max-frames", min=1, help="Cap on frames of audio.")
 ]
@@ -90,6 +97,7 @@ def say(
     play: PlayOption = False,
     normalize: NormalizeOption = NormalizationChoice.NONE,
     text_frontend: FrontendOption = None,
+    mode: ModeOption = ModeChoice.AUTO,
     max_frames: MaxFramesOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -106,6 +114,7 @@ def say(
         greedy=greedy,
         normalization=normalize.value,
         text_frontend=(text_frontend or _default_frontend(server)).value,
+        mode=mode.value,
         max_frames=max_frames,
     )
     console = Console(stderr=True, highlight=False, soft_wrap=True)

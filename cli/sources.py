@@ -118,6 +118,7 @@ def _request(script: str, options: SpeechOptions) -> SpeechRequest:
         ),
         normalization=options.normalization,
         text_frontend=options.text_frontend,
+        mode=options.mode,
         max_frames=options.max_frames,
     )
 

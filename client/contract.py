@@ -45,6 +45,7 @@ SEED = TensorSpec("SEED", "INT64", (1,), optional=True)
 SAMPLING = TensorSpec("SAMPLING", "BYTES", (1,), optional=True)
 NORMALIZATION = TensorSpec("NORMALIZATION", "BYTES", (1,), optional=True)
 TEXT_FRONTEND = TensorSpec("TEXT_FRONTEND", "BYTES", (1,), optional=True)
+MODE = TensorSpec("MODE", "BYTES", (1,), optional=True)
 MAX_FRAMES = TensorSpec("MAX_FRAMES", "INT32", (1,), optional=True)
 DEADLINE_S = TensorSpec("DEADLINE_S", "FP32", (1,), optional=True)
 MAX_AHEAD_S = TensorSpec("MAX_AHEAD_S", "FP32", (1,), optional=True)
@@ -61,6 +62,7 @@ REQUEST_TENSORS = (
     SAMPLING,
     NORMALIZATION,
     TEXT_FRONTEND,
+    MODE,
     MAX_FRAMES,
     DEADLINE_S,
     MAX_AHEAD_S,

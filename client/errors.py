@@ -86,6 +86,13 @@ _BY_NAME: dict[str, type[DuologueError]] = {
 }
 
 
+# How Triton begins when a request contradicts a model's configuration.
+_TRITON_REFUSAL = re.compile(
+    r"(\[request id: [^\]]*\] )?"
+    r"(unexpected (inference input|shape for input)|inference input '|expected \d+ inputs?|input ')"
+)
+
+
 def error_from_wire(text: str) -> DuologueError:
     """Turn the text of an error response back into the type that was raised.
 
@@ -93,15 +100,18 @@ def error_from_wire(text: str) -> DuologueError:
         text: "<type>: <message>" as the server wrote it, or whatever else came.
 
     Returns:
-        The error, not raised; `EngineError` with the whole text for an unknown type.
+        The error, not raised. For an unknown type it is `RequestError` where Triton itself
+        refused a tensor that contradicts the model's configuration, else `EngineError`.
 
     >>> error_from_wire("CapacityError: all 4 slots are taken")
     CapacityError('all 4 slots are taken')
+    >>> error_from_wire("unexpected inference input 'VOLUME' for model 'dialogue_tts'")
+    RequestError("unexpected inference input 'VOLUME' for model 'dialogue_tts'")
     >>> error_from_wire("Stub process is not healthy.")
     EngineError('Stub process is not healthy.')
     """
     name, separator, message = text.partition(ERROR_SEPARATOR)
     cls = _BY_NAME.get(name.strip())
     if cls is None or not separator:
-        return EngineError(text)
+        return RequestError(text) if _TRITON_REFUSAL.match(text) else EngineError(text)
     return cls(message)

@@ -47,6 +47,7 @@ def build_request(script: str, options: SpeechOptions) -> Any:
         _put_text(request, contract.SAMPLING, [json.dumps(sampling)])
     _put_text(request, contract.NORMALIZATION, [options.normalization])
     _put_text(request, contract.TEXT_FRONTEND, [options.text_frontend])
+    _put_text(request, contract.MODE, [options.mode])
     for spec, value in (
         (contract.SEED, options.seed),
         (contract.MAX_FRAMES, options.max_frames),

@@ -19,6 +19,7 @@ FloatArray = npt.NDArray[np.float32]
 
 Normalization = Literal["none", "v0.7", "v1.0"]
 TextFrontend = Literal["none", "zh_en"]
+Mode = Literal["auto", "one_pass", "turns"]
 
 _FULL_SCALE = 32768.0
 
@@ -51,6 +52,8 @@ class SpeechOptions:
         temperature, top_k, top_p, repetition_penalty: for all channels of the model.
         normalization: text rules applied to each turn.
         text_frontend: how numbers, dates and units are written out.
+        mode: the whole script in one pass, or turn by turn; "auto" takes one pass while the
+            script fits into the model's context.
         max_frames: cap on generated frames.
         deadline_s: seconds until the server gives the request up with `DeadlineError`.
         max_ahead_s: seconds of audio that the server may be ahead of the chunks taken from
@@ -66,6 +69,7 @@ class SpeechOptions:
     repetition_penalty: float | None = None
     normalization: Normalization = "none"
     text_frontend: TextFrontend = "none"
+    mode: Mode = "auto"
     max_frames: int | None = None
     deadline_s: float | None = None
     max_ahead_s: float | None = None
@@ -91,6 +95,7 @@ class SpeechKwargs(TypedDict, total=False):
     repetition_penalty: float | None
     normalization: Normalization
     text_frontend: TextFrontend
+    mode: Mode
     max_frames: int | None
     deadline_s: float | None
     max_ahead_s: float | None

@@ -12,6 +12,7 @@ from duologue.client.contract import TensorSpec
 from duologue.runtime.config import Bundle
 from duologue.runtime.core import (
     IntArray,
+    Mode,
     Normalization,
     SamplingOverrides,
     SpeechRequest,
@@ -51,6 +52,9 @@ def read_request(tensors: RequestTensors, bundle: Bundle) -> SpeechRequest:
             "TextFrontend",
             _read_choice(tensors, contract.TEXT_FRONTEND, typing.get_args(TextFrontend)),
         ),
+        mode=typing.cast(
+            "Mode", _read_choice(tensors, contract.MODE, typing.get_args(Mode), default="auto")
+        ),
         max_frames=tensors.whole(contract.MAX_FRAMES, 1),
         deadline_s=tensors.seconds(contract.DEADLINE_S),
         max_ahead_s=tensors.seconds(contract.MAX_AHEAD_S),
@@ -73,9 +77,11 @@ def _read_script(tensors: RequestTensors, max_bytes: int) -> str:
     return script
 
 
-def _read_choice(tensors: RequestTensors, spec: TensorSpec, allowed: tuple[str, ...]) -> str:
-    """The value of a tensor with fixed choices; left out or empty means "none"."""
-    value = tensors.text(spec) or "none"
+def _read_choice(
+    tensors: RequestTensors, spec: TensorSpec, allowed: tuple[str, ...], default: str = "none"
+) -> str:
+    """The value of a tensor with fixed choices; left out or empty means the default."""
+    value = tensors.text(spec) or default
     if value not in allowed:
         raise RequestError(f"{spec.name} is {value[:80]!r}; allowed: {', '.join(allowed)}")
     return value

@@ -11,6 +11,7 @@ from raw_door import RawStream, pcm_of, tensor
 
 from duologue.client import contract
 from duologue.client.contract import TensorSpec
+from duologue.client.errors import RequestError, error_from_wire
 
 SCRIPT = (contract.SCRIPT, ["[S1]Hi."])
 
@@ -40,6 +41,7 @@ BAD: dict[str, tuple[list[Any], str]] = {
     "no pace": ([SCRIPT, (contract.MAX_AHEAD_S, [-1.0])], "RequestError"),
     "unknown rules": ([SCRIPT, (contract.NORMALIZATION, ["v9"])], "RequestError"),
     "unknown frontend": ([SCRIPT, (contract.TEXT_FRONTEND, ["xx"])], "RequestError"),
+    "unknown mode": ([SCRIPT, (contract.MODE, ["sideways"])], "RequestError"),
     "unknown voice": ([SCRIPT, (contract.VOICE_IDS, ["bob"])], "VoiceError"),
     "codes without lengths": ([SCRIPT, (contract.VOICE_CODES, [[1]] * 8)], "RequestError"),
     "codes of three rows": (
@@ -89,6 +91,7 @@ def test_what_contradicts_the_config_is_refused_at_once(door: Any, inputs: list[
         error = stream.error()
 
     assert "Traceback" not in error
+    assert isinstance(error_from_wire(error), RequestError), error
     assert any(input.name() in error for input in inputs), error
 
 

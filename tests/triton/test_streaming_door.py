@@ -70,6 +70,24 @@ def test_audio_is_byte_for_byte_that_of_the_library(door: Any, in_process: Synth
     assert [chunk["PCM"].tolist() for chunk in got] == [chunk.tolist() for chunk in expected]
 
 
+def test_turn_by_turn_gives_exact_borders(door: Any, in_process: Synthesizer) -> None:
+    pairs = [
+        (contract.SCRIPT, [SCRIPT]),
+        (contract.SEED, [5]),
+        (contract.MODE, ["turns"]),
+        (contract.MAX_FRAMES, [60]),
+    ]
+    with RawStream(door.url, *pairs) as stream:
+        chunks = [values(result) for result in stream][:-1]
+    expected = in_process.synthesize(SCRIPT, seed=5, mode="turns", max_frames=60)
+
+    assert {bytes(chunk["TURN_TIMING"][0]) for chunk in chunks} == {b"exact"}
+    pcm = np.concatenate([chunk["PCM"] for chunk in chunks])
+    np.testing.assert_array_equal(pcm, to_int16(expected.samples))
+    times = [[time.start_s, time.end_s] for time in expected.turn_times]
+    np.testing.assert_allclose(chunks[-1]["TURN_TIMES_S"], times, rtol=1e-6)
+
+
 def test_a_drawn_seed_is_told_and_repeats_the_audio(door: Any) -> None:
     with RawStream(door.url, (contract.SCRIPT, [SCRIPT]), FRAMES) as stream:
         chunks = [values(result) for result in stream][:-1]

@@ -22,6 +22,7 @@ def test_plain_script_sends_nothing_that_the_server_decides():
         "SCRIPT": ["[S1]你好"],
         "NORMALIZATION": ["none"],
         "TEXT_FRONTEND": ["none"],
+        "MODE": ["auto"],
     }
 
 
