@@ -29,7 +29,7 @@ def test_plain_script_sends_nothing_that_the_server_decides():
 def test_every_tensor_sent_is_in_the_contract_with_its_type():
     voices = {1: Voice(np.zeros((4, 3), np.int32)), 2: "anna"}
     options = SpeechOptions(
-        voices, 1, True, 0.5, 5, 0.5, 1.5, "v0.7", "zh_en", 9, deadline_s=1, max_ahead_s=2
+        voices, 1, True, 0.5, 5, 0.5, 1.5, "v0.7", "zh_en", "turns", 9, deadline_s=1, max_ahead_s=2
     )
     sent = [*build_request("a", options).inputs, *build_ack("s", 1).inputs]
     dtypes = {spec.name: spec.dtype for spec in contract.REQUEST_TENSORS}
