@@ -31,7 +31,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         build = [sys.executable, "-m", "build", "--wheel", "--outdir", str(work), str(ROOT)]
-        subprocess.run(build, check=True, stdout=subprocess.DEVNULL)
+        built = subprocess.run(build, capture_output=True, text=True, check=False)
+        if built.returncode != 0:
+            raise SystemExit(built.stdout + built.stderr)
         (wheel,) = work.glob("*.whl")
         environment = work / "env"
         venv.create(environment, with_pip=True)
