@@ -27,7 +27,8 @@ class LengthBatches(torch.utils.data.Sampler[list[int]]):
         max_examples: examples of a batch.
         seed: of the order.
         rank, num_ranks: this process, and how many there are; each gets as many batches.
-        shuffle: False keeps the batches in the order of length.
+        shuffle: False keeps the batches in the order of length, and shows some of them twice
+            where the processes could not share them out otherwise.
 
     Raises:
         DataError: there are fewer batches than processes.
@@ -48,7 +49,8 @@ class LengthBatches(torch.utils.data.Sampler[list[int]]):
         self._seed, self._rank, self._num_ranks, self._shuffle = seed, rank, num_ranks, shuffle
         self._epoch = 0
         # An epoch has as many batches as the first one, so that a run's length is known ahead.
-        self._num_batches = len(self._batches(0)) // num_ranks
+        num_batches = len(self._batches(0))
+        self._num_batches = num_batches // num_ranks if shuffle else -(-num_batches // num_ranks)
         if self._num_batches == 0:
             raise DataError(f"{len(lengths)} examples are too few for {num_ranks} processes")
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -157,3 +160,26 @@ def test_a_loss_that_is_no_number_ends_the_run(
 ) -> None:
     with pytest.raises(TrainingError, match="the loss is nan at step"):
         train_lm(_run(model_dir, data_dir, tmp_path, learning_rate=1e30, max_grad_norm=0))
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model(model_dir: Path, data_dir: Path, tmp_path: Path) -> None:
+    training = tmp_path / "training.yaml"
+    settings = {**SETTINGS, "max_steps": 2, "save_steps": 2, "per_device_train_batch_size": 4}
+    training.write_text("\n".join(f"{name}: {value}" for name, value in settings.items()))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command += ["-m", "duologue.finetune.finetune", f"--model_path={model_dir}"]
+    command += [f"--data_dir={data_dir}", f"--output_dir={tmp_path / 'out'}"]
+    command += [f"--training_config={training}"]
+    # Away from the checkout, whose folders have the names of other packages.
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=170,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert _loss(tmp_path / "out" / "final", data_dir) < _loss(model_dir, data_dir)

@@ -63,3 +63,21 @@ def test_epochs_differ_but_have_the_same_number_of_batches() -> None:
 def test_fewer_batches_than_processes_are_refused() -> None:
     with pytest.raises(DataError, match="too few for 3 processes"):
         LengthBatches(np.array([4, 4]), max_rows=4, max_examples=1, seed=0, num_ranks=3)
+
+
+def test_nothing_is_left_out_of_an_evaluation() -> None:
+    shares = [
+        list(
+            LengthBatches(
+                np.array([3, 4, 5]),
+                max_rows=5,
+                max_examples=1,
+                seed=0,
+                rank=rank,
+                num_ranks=2,
+                shuffle=False,
+            )
+        )
+        for rank in range(2)
+    ]
+    assert shares == [[[0], [2]], [[1], [0]]]
