@@ -48,7 +48,7 @@ def prepare(
     from duologue.finetune.sources import open_codec, text_side
 
     console = Console(stderr=True)
-    with Progress(console=console) as progress:
+    with Progress(console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("encoding", total=None)
         report = run(
             jsonl,
@@ -173,7 +173,8 @@ def evaluate(
     plan = EvaluationRun(
         bundle, references, out, prefix, limit, greedy=greedy, trainer_state=trainer_state
     )
-    with Progress(console=Console(stderr=True)) as progress:
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("speaking", total=None)
         measures = run(plan, lambda done, total: progress.update(task, completed=done, total=total))
     typer.echo(as_table(measures), nl=False)

@@ -1,0 +1,97 @@
+"""`duologue train`: from codes and transcripts to a checkpoint, as a person would call it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import typer
+from typer.testing import CliRunner
+
+from duologue.cli.train import train
+from duologue.finetune.model_files import load_base
+from duologue.finetune.new_model import write_new_model
+
+RUNNER = CliRunner()
+SETTINGS = """
+max_steps: 2
+per_device_train_batch_size: 4
+learning_rate: 1.0e-2
+use_cpu: true
+bf16: false
+dataloader_num_workers: 0
+disable_tqdm: true
+report_to: none
+muon: true
+"""
+
+
+@pytest.fixture
+def app() -> typer.Typer:
+    root = typer.Typer()
+
+    @root.callback()
+    def _root(debug: bool = False) -> None:
+        """Hold the option that the program has."""
+
+    root.add_typer(train, name="train")
+    return root
+
+
+@pytest.fixture
+def jsonl(tmp_path: Path) -> Path:
+    generator = np.random.default_rng(0)
+    lines = []
+    for place in range(8):
+        np.save(tmp_path / f"{place}.npy", generator.integers(0, 16, (4, 6)))
+        lines.append({"file_path": f"{place}.npy", "full_transcript": f"[S1]{place}[S2]b"})
+    path = tmp_path / "data.jsonl"
+    path.write_text("\n".join(json.dumps(line) for line in [*lines, {"text": "no audio"}]))
+    return path
+
+
+def test_codes_become_data_and_data_a_checkpoint(
+    app: typer.Typer, jsonl: Path, tmp_path: Path
+) -> None:
+    torch.set_num_threads(1)
+    write_new_model(tmp_path / "model", "tiny", seed=0)
+    model = ["--model", str(tmp_path / "model")]
+    data, out = tmp_path / "prepared", tmp_path / "out"
+    made = RUNNER.invoke(app, ["train", "prepare", str(jsonl), *model, "--out", str(data)])
+    assert made.exit_code == 0, made.output
+    assert "8 new examples" in made.stdout
+    assert "line 9 is left out" in made.stderr
+    config = tmp_path / "settings.yaml"
+    config.write_text(SETTINGS)
+    common = ["--data", str(data), "--config", str(config)]
+    done = RUNNER.invoke(app, ["train", "lm", *common, *model, "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    assert load_base(Path(done.stdout.strip().splitlines()[-1])).checkpoint.lm.num_channels == 4
+    fresh = ["--from-config", "tiny", "--out", str(tmp_path / "fresh")]
+    assert RUNNER.invoke(app, ["train", "lm", *common, *fresh]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["lm", "--data", "none", "--out", "x", "--from-config", "tiny"], "is no folder"),
+        (["lm", "--data", "none", "--out", "x"], "either a model to begin with, or the shape"),
+        (["eval", "none", "--out", "x"], "has no dialogues.jsonl"),
+        (["prepare", "none.jsonl", "--model", "none", "--out", "x"], "config.json is missing"),
+    ],
+)
+def test_what_is_missing_is_said_in_one_line(
+    app: typer.Typer,
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    failed = RUNNER.invoke(app, ["train", *arguments])
+    assert failed.exit_code != 0
+    assert message in failed.stderr
+    assert len(failed.stderr.strip().splitlines()) == 1
