@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ASGI app: routes, limits and errors put together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import JSONResponse
+
+from duologue.client.errors import DuologueError
+from duologue.runtime.gateway import dialogue, health, live_dialogue, speech
+from duologue.runtime.gateway.answer import fault_response
+from duologue.runtime.gateway.faults import Fault, fault_of
+from duologue.runtime.gateway.house import House
+from duologue.runtime.gateway.threshold import Threshold
+
+_CALLER = "invalid_request_error"
+_CODES = {404: "not_found", 405: "method_not_allowed"}
+
+
+def create_app(house: House) -> FastAPI:
+    """The gateway as an ASGI app.
+
+    Args:
+        house: what its routes share; the connection is closed with the app.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        try:
+            async with health.watching(house) as app.state.monitor:
+                yield
+        finally:
+            await house.client.close()
+
+    app = FastAPI(
+        title="duologue",
+        description="Two people talk: streaming dialogue speech.",
+        lifespan=lifespan,
+        # The pages of documentation fetch their scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.house = house
+    for room in (health, speech, dialogue, live_dialogue):
+        app.include_router(room.router)
+    app.add_exception_handler(DuologueError, _typed)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _typed)
+    app.add_middleware(Threshold, house=house)
+    cors = house.settings.api.cors
+    if cors.enabled:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=cors.origins,
+            allow_methods=cors.methods,
+            allow_headers=cors.headers,
+        )
+    return app
+
+
+async def _typed(request: Request, error: Exception) -> JSONResponse:
+    return fault_response(fault_of(error))
+
+
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
+    """A body that does not fit its schema, by the name of the first wrong field."""
+    assert isinstance(error, RequestValidationError)
+    fault = error.errors()[0]
+    where = ".".join(str(part) for part in fault["loc"] if part != "body")
+    message = f"{where or 'the body'}: {fault['msg']}"
+    return fault_response(Fault(422, _CALLER, "invalid_body", message, where or None))
+
+
+async def _http(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    code = _CODES.get(error.status_code, "invalid_request")
+    response = fault_response(Fault(error.status_code, _CALLER, code, str(error.detail)))
+    response.headers.update(error.headers or {})
+    return response

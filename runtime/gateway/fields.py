@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fields that the bodies of several routes share, and what they mean to the model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from duologue.client.errors import ScriptError
+from duologue.client.types import Normalization, SpeechOptions, TextFrontend
+from duologue.runtime.gateway.faults import TextTooLongError
+from duologue.runtime.gateway.house import DEFAULT_VOICE
+
+MAX_SEED = 2**63 - 1
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Speed = Annotated[float, Field(ge=0.25, le=4, allow_inf_nan=False)]
+Pitch = Annotated[float, Field(ge=0.5, le=2, allow_inf_nan=False)]
+Name = Annotated[str, Field(max_length=128)]
+
+# The tags of scripts; any other notation is read by the server alone.
+SPEAKER_TAG = re.compile(r"[\[(（【][sS]([0-9]+)[\])）】]")
+
+
+class Body(BaseModel):
+    """A JSON body: a field that nobody knows is refused, not ignored."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+
+class ModelFields(Body):
+    """What the model itself can be asked for; None leaves it to the server.
+
+    Attributes:
+        seed: the same seed gives the same audio.
+        greedy: the most likely everywhere.
+        temperature, top_k, top_p, repetition_penalty: of sampling, for all channels.
+        max_new_tokens: cap on frames of audio, 12.5 per second for MOSS-TTSD.
+        normalization: text rules applied to each turn.
+        text_frontend: how numbers, dates and units are written out.
+    """
+
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
+    greedy: bool = False
+    temperature: Finite | None = None
+    top_k: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+    top_p: Finite | None = None
+    repetition_penalty: Finite | None = None
+    max_new_tokens: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    normalization: Normalization = "none"
+    text_frontend: TextFrontend = "none"
+
+    def options(self, voices: Mapping[int, str]) -> SpeechOptions:
+        """As the client takes them.
+
+        Args:
+            voices: speaker -> the server's name of a voice.
+        """
+        return SpeechOptions(
+            # The default needs no name, and so works with a server of any age.
+            voices={k: v for k, v in voices.items() if v != DEFAULT_VOICE},
+            seed=self.seed,
+            greedy=self.greedy,
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            repetition_penalty=self.repetition_penalty,
+            max_frames=self.max_new_tokens,
+            normalization=self.normalization,
+            text_frontend=self.text_frontend,
+        )
+
+
+def check_text(text: str, max_chars: int) -> None:
+    r"""Refuse text that is too long, says nothing, or cannot be written as UTF-8.
+
+    Raises:
+        TextTooLongError, ScriptError: says which.
+
+    >>> check_text("\ud800", 10)
+    Traceback (most recent call last):
+    ...
+    duologue.client.errors.ScriptError: the text holds half a character (a lone surrogate)
+    """
+    if len(text) > max_chars:
+        raise TextTooLongError(f"the text has {len(text)} characters; allowed: {max_chars}")
+    if not text.strip():
+        raise ScriptError("the text is empty; allowed: at least one word")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ScriptError("the text holds half a character (a lone surrogate)") from None
+
+
+def as_script(text: str) -> str:
+    """Text as a script: without tags, all of it is the first speaker's.
+
+    >>> as_script("Hi."), as_script("[S2]Hi.")
+    ('[S1]Hi.', '[S2]Hi.')
+    """
+    return text if SPEAKER_TAG.search(text) else f"[S1]{text}"

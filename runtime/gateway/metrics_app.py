@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page that Prometheus reads: the gateway's numbers and Triton's together."""
+
+from __future__ import annotations
+
+import asyncio
+import urllib.request
+
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from duologue.runtime.gateway.metrics import Metrics
+
+_TRITON_TIMEOUT_S = 2.0
+_MAX_TRITON_BYTES = 10_000_000
+
+
+def create_metrics_app(metrics: Metrics, triton_url: str | None) -> ASGIApp:
+    """The metrics as an ASGI app with the one route `/metrics`.
+
+    Args:
+        metrics: the gateway's own.
+        triton_url: address of Triton's metrics, or None.
+    """
+
+    async def page(request: Request) -> Response:
+        # In a thread: asking the GPUs runs a program, and Triton may be slow.
+        own = await asyncio.to_thread(metrics.page)
+        theirs = await asyncio.to_thread(_fetch, triton_url)
+        up = f"# TYPE duologue_triton_up gauge\nduologue_triton_up {int(theirs is not None)}\n"
+        return Response(own + up.encode() + (theirs or b""), media_type=CONTENT_TYPE_LATEST)
+
+    return Starlette(routes=[Route("/metrics", page)])
+
+
+def _fetch(url: str | None) -> bytes | None:
+    if url is None:
+        return None
+    # Without a proxy: it is this machine's own address.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=_TRITON_TIMEOUT_S) as answer:
+            text: bytes = answer.read(_MAX_TRITON_BYTES)
+            return text
+    except OSError:
+        return None

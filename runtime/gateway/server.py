@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the gateway in a thread of this process, so that it can never be left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from types import TracebackType
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from duologue.client import AsyncDialogueClient
+from duologue.runtime.errors import ConfigError, EngineError
+from duologue.runtime.gateway.app import create_app
+from duologue.runtime.gateway.house import Client, House, build_house
+from duologue.runtime.gateway.metrics_app import create_metrics_app
+from duologue.runtime.gateway.settings import Settings
+
+START_TIMEOUT_S = 30.0
+# What the event loop needs beyond the grace time to end its tasks.
+STOP_SLACK_S = 5.0
+_POLL_S = 0.01
+_KEEP_ALIVE_S = 30
+_MAX_MESSAGE_BYTES = 1_000_000
+
+
+class GatewayServer:
+    """The HTTP door and the door of the metrics, for the length of a `with` block.
+
+    Attributes:
+        house: what the routes share.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        grpc_url: str = "",
+        *,
+        triton_metrics_url: str | None = None,
+        client: Client | None = None,
+        grace_s: float = 10.0,
+    ) -> None:
+        """Describe the gateway; nothing listens before `start`.
+
+        Args:
+            settings: where it listens and what it takes.
+            grpc_url: "host:port" of the model's door.
+            triton_metrics_url: shown together with the gateway's own metrics.
+            client: instead of a connection to `grpc_url`.
+            grace_s: how long running streams may take when the gateway is stopped.
+
+        Raises:
+            ConfigError: the key file cannot be used.
+        """
+        self._settings = settings
+        self._grace_s = grace_s
+        chunk_timeout_s = settings.api.chunk_timeout
+        self.house: House = build_house(
+            settings, client or AsyncDialogueClient(grpc_url, chunk_timeout_s=chunk_timeout_s)
+        )
+        self._triton_metrics_url = triton_metrics_url
+        self._sockets: list[socket.socket] = []
+        self._servers: list[uvicorn.Server] = []
+        self._thread: threading.Thread | None = None
+
+    @property
+    def url(self) -> str:
+        """Base address of the HTTP door; valid once it has started."""
+        return _url(self._sockets[0])
+
+    @property
+    def metrics_url(self) -> str | None:
+        """Address of the metrics, or None when they are off."""
+        return f"{_url(self._sockets[1])}/metrics" if len(self._sockets) > 1 else None
+
+    def start(self) -> None:
+        """Listen, and wait until requests are answered.
+
+        Raises:
+            ConfigError: an address cannot be listened on.
+            EngineError: the event loop ended at once or did not come up in time.
+        """
+        api = self._settings.api
+        self._open(create_app(self.house), "api", api.port)
+        if api.monitoring.enabled:
+            page = create_metrics_app(self.house.metrics, self._triton_metrics_url)
+            self._open(page, "api.monitoring.metrics", api.monitoring.metrics_port)
+        self._thread = threading.Thread(target=self._run, name="duologue-gateway", daemon=True)
+        self._thread.start()
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not all(server.started for server in self._servers):
+            if not self._thread.is_alive() or time.monotonic() > deadline:
+                self.stop()
+                raise EngineError("the HTTP gateway did not start; the log says why")
+            time.sleep(_POLL_S)
+
+    def stop(self) -> None:
+        """Take nothing new, let running streams end within the grace time, stop. Idempotent."""
+        self.house.admission.is_draining = True
+        for server in self._servers:
+            server.should_exit = True
+        if self._thread is not None:
+            self._thread.join(self._grace_s + STOP_SLACK_S)
+            self._thread = None
+        for listener in self._sockets:
+            listener.close()
+
+    def _open(self, app: ASGIApp, setting: str, port: int) -> None:
+        host = self._settings.api.host
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.socket(family)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((host, port))
+        except OSError as error:
+            listener.close()
+            for other in self._sockets:
+                other.close()
+            raise ConfigError(
+                f"{setting}.port {port} on {host} cannot be used: {error.strerror or error}"
+            ) from error
+        self._sockets.append(listener)
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            # A caller's own word about where it comes from is not believed.
+            proxy_headers=False,
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            timeout_graceful_shutdown=max(1, round(self._grace_s)),
+            ws_max_size=_MAX_MESSAGE_BYTES,
+        )
+        self._servers.append(uvicorn.Server(config))
+
+    def _run(self) -> None:
+        async def serve() -> None:
+            pairs = zip(self._servers, self._sockets, strict=True)
+            await asyncio.gather(*(server.serve(sockets=[at]) for server, at in pairs))
+
+        asyncio.run(serve())
+
+    def __enter__(self) -> GatewayServer:
+        """Start the gateway."""
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop the gateway."""
+        self.stop()
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happens to every request before a route sees it: its name, its key, its size.
+
+Plain ASGI: nothing here holds an answer back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import secrets
+import time
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from duologue.client.errors import DuologueError
+from duologue.runtime.gateway.answer import fault_response
+from duologue.runtime.gateway.faults import BodyTooLargeError, Fault, fault_of
+from duologue.runtime.gateway.house import House
+
+LOG = logging.getLogger("duologue.gateway")
+
+BODY_TIMEOUT_S = 30.0
+# Everything below these asks for a key; the page, health and documentation do not.
+KEYED_PATHS = ("/v1/", "/api/")
+_SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# 1008: the connection breaks a rule of ours.
+_POLICY_CLOSE = 1008
+
+
+class Threshold:
+    """Names a request, asks for its key, counts it, and reads its body within limits."""
+
+    def __init__(self, app: ASGIApp, house: House) -> None:
+        """Stand in front of an app."""
+        self._app = app
+        self._house = house
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request in or answer it."""
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        request_id = _request_id(Headers(scope=scope))
+        scope.setdefault("state", {})["request_id"] = request_id
+        record = _Record(scope, request_id)
+
+        async def named_send(message: Message) -> None:
+            record.see(message)
+            await send(message)
+
+        try:
+            try:
+                self._admit(scope)
+                receive = await self._body(scope, receive)
+            except DuologueError as error:
+                await _refuse(fault_of(error), scope, receive, named_send)
+                return
+            await self._app(scope, receive, named_send)
+        finally:
+            record.log()
+
+    def _admit(self, scope: Scope) -> None:
+        path: str = scope["path"]
+        if scope.get("method") == "OPTIONS" or not path.startswith(KEYED_PATHS):
+            return
+        connection = HTTPConnection(scope)
+        shown = connection.headers.get("authorization") or connection.headers.get("x-api-key")
+        name = self._house.keys.name_of(shown)
+        if scope.get("method") == "POST" or scope["type"] == "websocket":
+            host = connection.client.host if connection.client else ""
+            self._house.rates.take(f"key {name}" if name else f"address {host}")
+
+    async def _body(self, scope: Scope, receive: Receive) -> Receive:
+        if scope["type"] != "http":
+            return receive
+        api = self._house.settings.api
+        limit = min(api.max_json_size, api.max_request_size)
+        declared = Headers(scope=scope).get("content-length", "0")
+        if declared.isdigit() and int(declared) > limit:
+            raise BodyTooLargeError(f"the body has {declared} bytes; allowed: {limit}")
+        try:
+            messages = await asyncio.wait_for(_read(receive, limit), BODY_TIMEOUT_S)
+        except asyncio.TimeoutError:
+            raise BodyTooLargeError(f"the body did not come in {BODY_TIMEOUT_S:g} s") from None
+        return _replay(messages, receive)
+
+
+class _Record:
+    """What the log says of a request: never its text, its query or its key."""
+
+    def __init__(self, scope: Scope, request_id: str) -> None:
+        self._what = f"{scope.get('method', 'WEBSOCKET')} {scope['path'][:200]!r}"
+        self._request_id = request_id
+        self._began_at = time.monotonic()
+        self._status = 0
+
+    def see(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers["x-request-id"] = self._request_id
+            headers["x-content-type-options"] = "nosniff"
+
+    def log(self) -> None:
+        took_s = time.monotonic() - self._began_at
+        LOG.debug(
+            "request_id=%s %s status=%d took_s=%.3f",
+            self._request_id,
+            self._what,
+            self._status,
+            took_s,
+        )
+
+
+async def _read(receive: Receive, limit: int) -> list[Message]:
+    """The messages of a whole body, or of what came before the caller left."""
+    messages: list[Message] = []
+    size = 0
+    while True:
+        message = await receive()
+        messages.append(message)
+        size += len(message.get("body", b""))
+        if size > limit:
+            raise BodyTooLargeError(f"the body has more than {limit} bytes")
+        if message["type"] != "http.request" or not message.get("more_body", False):
+            return messages
+
+
+def _replay(messages: list[Message], receive: Receive) -> Receive:
+    async def replayed() -> Message:
+        return messages.pop(0) if messages else await receive()
+
+    return replayed
+
+
+async def _refuse(fault: Fault, scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": _POLICY_CLOSE, "reason": fault.message})
+        return
+    response: Response = fault_response(fault)
+    if fault.status == 413:
+        # What is left of the body is not read: the connection cannot be used again.
+        response.headers["connection"] = "close"
+    await response(scope, receive, send)
+
+
+def _request_id(headers: Headers) -> str:
+    """The caller's own name of the request where it is harmless, else a new one."""
+    given = headers.get("x-request-id", "")
+    return given if _SAFE_ID.fullmatch(given) else secrets.token_hex(8)
