@@ -95,95 +95,134 @@ class _Settings:
         )
 
 
-def process_scores(
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidates:
+    """What may be drawn in each of R rows, best first; equal scores are ordered by id.
+
+    Attributes:
+        ids: [R, C].
+        scores: [R, C]; -inf where a row has fewer than C candidates.
+    """
+
+    ids: IntArray
+    scores: FloatArray
+
+    @property
+    def weights(self) -> npt.NDArray[np.float64]:
+        """Unnormalised probabilities [R, C]; the first of a row is 1."""
+        scores = self.scores.astype(np.float64)
+        weights: npt.NDArray[np.float64] = np.exp(scores - scores[:, :1])
+        return weights
+
+
+def find_candidates(
     scores: FloatArray, channels: Rows[ChannelSampling], seen: _BoolArray | None = None
-) -> FloatArray:
-    """Apply the processors; what may not be drawn becomes -inf.
+) -> Candidates:
+    """Apply the processors.
 
     Args:
-        scores: [R, V] float32, forbidden ids at -inf already.
+        scores: [R, V] float32, forbidden ids at -inf already; each row has a finite one.
         channels: R settings.
         seen: [R, V], True where the id stands in the history of the row; None: nowhere.
-
-    Returns:
-        [R, V] float32.
     """
     settings = _Settings.of(channels, scores.shape[1])
     if seen is not None:
         penalised = np.where(scores < 0, scores * settings.penalty, scores / settings.penalty)
         scores = np.where(seen, penalised, scores)
-    scores = scores / settings.temperature
-    scores = _keep_top_k(scores, settings.top_k)
-    return _keep_top_p(scores, settings.top_p)
+    candidates = _keep_top_k(scores / settings.temperature, settings.top_k)
+    return _keep_top_p(candidates, settings.top_p)
 
 
-def _keep_top_k(scores: FloatArray, top_k: IntArray) -> FloatArray:
+def process_scores(
+    scores: FloatArray, channels: Rows[ChannelSampling], seen: _BoolArray | None = None
+) -> FloatArray:
+    """The same as a full matrix [R, V], -inf where nothing may be drawn."""
+    candidates = find_candidates(scores, channels, seen)
+    processed = np.full_like(scores, -np.inf)
+    # From worst to best, so that padding, whose id is 0, does not hide a candidate.
+    for column in range(candidates.ids.shape[1] - 1, -1, -1):
+        kept = np.flatnonzero(np.isfinite(candidates.scores[:, column]))
+        processed[kept, candidates.ids[kept, column]] = candidates.scores[kept, column]
+    return processed
+
+
+def _keep_top_k(scores: FloatArray, top_k: IntArray) -> Candidates:
     """Keep scores that are no lower than the k-th best; ties with it stay, as in the source."""
-    vocab_size = scores.shape[1]
-    for k in np.unique(top_k[top_k < vocab_size]):
-        rows = np.flatnonzero(top_k[:, 0] == k)
-        kth_best = np.partition(scores[rows], vocab_size - k, axis=1)[:, vocab_size - k, None]
-        scores[rows] = np.where(scores[rows] < kth_best, -np.inf, scores[rows])
-    return scores
+    kept = np.isfinite(scores)
+    is_limited = top_k < scores.shape[1]
+    if is_limited.any():
+        bound = _bound_of_kth_best(scores, int(top_k[is_limited].max()))
+        kept &= (scores >= bound) | ~is_limited
+    ranked = _rank(scores, kept)
+    place = np.minimum(top_k, ranked.scores.shape[1]) - 1
+    kth_best = np.take_along_axis(ranked.scores, place, axis=1)
+    cut = np.where(ranked.scores < kth_best, np.float32(-np.inf), ranked.scores)
+    return Candidates(ranked.ids, cut)
 
 
-def _keep_top_p(scores: FloatArray, top_p: npt.NDArray[np.float64]) -> FloatArray:
-    """Keep the likeliest ids until their probabilities reach p; at least one stays."""
-    rows = np.flatnonzero(top_p[:, 0] < 1.0)
-    if len(rows) == 0:
-        return scores
-    ids, ranked = _ranked(scores[rows])
-    mass = np.cumsum(_weights(ranked), axis=1)
-    # An id goes when the ids from the least likely up to it hold at most 1 - p together.
-    mass_before = np.concatenate([np.zeros((len(rows), 1)), mass[:, :-1]], axis=1)
-    drop = mass_before >= top_p[rows] * mass[:, -1:]
-    drop[:, 0] = False
-    ranked = np.where(drop, np.float32(-np.inf), ranked)
-    kept = np.full_like(scores[rows], -np.inf)
-    np.put_along_axis(kept, ids, ranked, axis=1)
-    scores[rows] = kept
-    return scores
+def _bound_of_kth_best(scores: FloatArray, k: int) -> FloatArray:
+    """A bound [R, 1] that the k-th best of a row reaches, and few others do.
 
-
-def _ranked(scores: FloatArray) -> tuple[IntArray, FloatArray]:
-    """Ids and scores from best to worst, as many columns as the fullest row has left.
-
-    Equal scores are ordered by id, so that the order does not depend on the other rows.
+    The k-th best of the columns' maxima, folded: no more than the k-th best of all, and found
+    without sorting a vocabulary.
     """
-    num_left = int(np.isfinite(scores).sum(axis=1).max(initial=1))
-    if num_left < scores.shape[1]:
-        ids = np.argpartition(-scores, num_left - 1, axis=1)[:, :num_left]
-        ids.sort(axis=1)
-    else:
-        ids = np.broadcast_to(np.arange(scores.shape[1]), scores.shape)
-    candidates = np.take_along_axis(scores, ids, axis=1)
-    order = np.argsort(-candidates, axis=1, kind="stable")
-    return np.take_along_axis(ids, order, axis=1), np.take_along_axis(candidates, order, axis=1)
+    vocab_size = scores.shape[1]
+    width = vocab_size
+    while width // 2 >= 4 * k:
+        width //= 2
+    num_folds = vocab_size // width
+    folded = scores[:, : num_folds * width].reshape(len(scores), num_folds, width).max(axis=1)
+    rest = scores[:, num_folds * width :]
+    maxima = np.sort(np.concatenate([folded, rest], axis=1), axis=1)
+    bound: FloatArray = maxima[:, -k, None]
+    return bound
 
 
-def _weights(ranked: FloatArray) -> npt.NDArray[np.float64]:
-    """Unnormalised probabilities of ranked scores [R, C]; the first is 1."""
-    best: npt.NDArray[np.float64] = ranked.astype(np.float64)
-    return np.exp(best - best[:, :1])
+def _rank(scores: FloatArray, kept: _BoolArray) -> Candidates:
+    """Gather what is kept of [R, V] into as many columns as the fullest row needs."""
+    rows, ids = np.nonzero(kept)
+    counts = kept.sum(axis=1)
+    places = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    shape = (len(scores), int(counts.max()))
+    gathered = np.full(shape, -np.inf, dtype=np.float32)
+    gathered[rows, places] = scores[rows, ids]
+    gathered_ids = np.zeros(shape, dtype=np.int64)
+    gathered_ids[rows, places] = ids
+    order = np.argsort(-gathered, axis=1, kind="stable")
+    return Candidates(
+        np.take_along_axis(gathered_ids, order, axis=1), np.take_along_axis(gathered, order, axis=1)
+    )
 
 
-def draw(scores: FloatArray, uniforms: npt.NDArray[np.float64]) -> IntArray:
+def _keep_top_p(candidates: Candidates, top_p: npt.NDArray[np.float64]) -> Candidates:
+    """Keep the likeliest ids until their probabilities reach p; at least one stays."""
+    if (top_p >= 1.0).all():
+        return candidates
+    mass = np.cumsum(candidates.weights, axis=1)
+    # An id goes when the ids from the least likely up to it hold at most 1 - p together.
+    mass_before = np.concatenate([np.zeros((len(mass), 1)), mass[:, :-1]], axis=1)
+    drop = (mass_before >= top_p * mass[:, -1:]) & (top_p < 1.0)
+    drop[:, 0] = False
+    scores = np.where(drop, np.float32(-np.inf), candidates.scores)
+    return Candidates(candidates.ids, scores)
+
+
+def draw(candidates: Candidates, uniforms: npt.NDArray[np.float64]) -> IntArray:
     """Draw one id per row by inverting the cumulative distribution.
 
     Args:
-        scores: [R, V], processed.
+        candidates: of R rows.
         uniforms: [R] in [0, 1).
 
     Returns:
         [R] ids.
     """
-    ids, ranked = _ranked(scores)
     # A running sum adds left to right, so trailing columns of weight 0 change nothing.
-    mass = np.cumsum(_weights(ranked), axis=1)
+    mass = np.cumsum(candidates.weights, axis=1)
     place = (mass <= uniforms[:, None] * mass[:, -1:]).sum(axis=1)
-    last = np.isfinite(ranked).sum(axis=1) - 1
+    last = np.isfinite(candidates.scores).sum(axis=1) - 1
     place = np.minimum(place, last)
-    chosen: IntArray = np.take_along_axis(ids, place[:, None], axis=1)[:, 0]
+    chosen: IntArray = np.take_along_axis(candidates.ids, place[:, None], axis=1)[:, 0]
     return chosen
 
 
@@ -198,9 +237,13 @@ def choose(logits: Logits, sequences: Rows[Sequence]) -> IntArray:
         [B, K] ids, before forcing and draining.
     """
     values = logits.values.copy()
-    for row, sequence in enumerate(sequences):
-        for channel, token_id in sequence.state.forbidden():
-            values[row, logits.offsets[channel] + token_id] = -np.inf
+    banned = [
+        (row, logits.offsets[channel] + token_id)
+        for row, sequence in enumerate(sequences)
+        for channel, token_id in sequence.state.forbidden()
+    ]
+    if banned:
+        values[tuple(np.array(banned).T)] = -np.inf
     uniforms = np.stack([s.draws.row(s.state.step) for s in sequences])
     num_channels = len(logits.offsets) - 1
     chosen = np.empty((len(sequences), num_channels), dtype=np.int64)
@@ -234,10 +277,10 @@ def _choose_block(
         # Temperature, top-k and top-p never move the best id.
         best: IntArray = scores.argmax(axis=1).reshape(num_rows, num_channels)
         return best
-    processed = process_scores(scores, channels, seen)
-    drawn = draw(processed, uniforms[:, first:stop].ravel())
+    candidates = find_candidates(scores, channels, seen)
+    drawn = draw(candidates, uniforms[:, first:stop].ravel())
     do_sample = np.asarray([channel.do_sample for channel in channels])
-    chosen: IntArray = np.where(do_sample, drawn, processed.argmax(axis=1))
+    chosen: IntArray = np.where(do_sample, drawn, candidates.ids[:, 0])
     return chosen.reshape(num_rows, num_channels)
 
 

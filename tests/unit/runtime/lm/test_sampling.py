@@ -16,7 +16,13 @@ from transformers.generation.logits_process import (
 from duologue.runtime.core import ChannelSampling, SamplingOverrides
 from duologue.runtime.errors import RequestError
 from duologue.runtime.lm.draws import SeededDraws
-from duologue.runtime.lm.sampling import draw, process_scores, resolve_sampling
+from duologue.runtime.lm.sampling import (
+    Candidates,
+    draw,
+    find_candidates,
+    process_scores,
+    resolve_sampling,
+)
 
 VOCAB = 40
 settings_of_a_channel = st.builds(
@@ -57,7 +63,7 @@ def test_processors_equal_those_of_transformers(channels: list[ChannelSampling],
     seen = np.zeros(scores.shape, dtype=bool)
     for row, history in enumerate(histories):
         seen[row, history] = True
-    ours = process_scores(scores.copy(), channels, seen)
+    ours = process_scores(scores, channels, seen)
     for row, sampling in enumerate(channels):
         theirs = _reference(scores[row], histories[row], sampling)
         both = np.isfinite(ours[row]) & np.isfinite(theirs)
@@ -74,22 +80,25 @@ def test_a_row_does_not_depend_on_its_neighbours(
     rng = np.random.default_rng(seed)
     scores = rng.normal(0, 3, (len(channels), VOCAB)).round(1).astype(np.float32)
     uniforms = rng.random(len(channels))
-    together = draw(process_scores(scores.copy(), channels), uniforms)
+    together = draw(find_candidates(scores, channels), uniforms)
     for row, sampling in enumerate(channels):
-        alone = process_scores(scores[row : row + 1].copy(), [sampling])
+        alone = find_candidates(scores[row : row + 1], [sampling])
         assert draw(alone, uniforms[row : row + 1])[0] == together[row]
 
 
 def test_draws_follow_the_probabilities() -> None:
     scores = np.log(np.array([[0.5, 0.2, 0.3]], dtype=np.float32))
     uniforms = (np.arange(1000) + 0.5) / 1000
-    drawn = draw(np.repeat(scores, 1000, axis=0), uniforms)
+    scores = np.repeat(scores, 1000, axis=0)
+    drawn = draw(find_candidates(scores, [ChannelSampling()] * 1000), uniforms)
     np.testing.assert_array_equal(np.bincount(drawn), [500, 200, 300])
 
 
 def test_the_last_uniform_below_one_stays_inside_the_candidates() -> None:
-    scores = np.array([[0.0, -np.inf, 0.0]], dtype=np.float32)
-    assert draw(scores, np.array([np.nextafter(1.0, 0.0)]))[0] == 2
+    candidates = Candidates(
+        np.array([[0, 2, 1]]), np.array([[0.0, 0.0, -np.inf]], dtype=np.float32)
+    )
+    assert draw(candidates, np.array([np.nextafter(1.0, 0.0)]))[0] == 2
 
 
 def test_draws_are_addressed_by_step_not_by_order() -> None:
