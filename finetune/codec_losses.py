@@ -3,16 +3,22 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from duologue.runtime.codec.xy.mel import mel_filters
 
-# Window lengths in samples, and mel bands for each.
-_RESOLUTIONS = ((384, 32), (1024, 80), (2048, 128))
+# Window lengths in samples, and mel bands for each. Shorter windows would show the single pulses
+# of a low voice, whose places the codes do not tell; a codec that cannot hit them whispers.
+_RESOLUTIONS = ((800, 60), (1280, 80), (2048, 128))
 # In amplitude of a sine; what is softer (-80 dB of full scale) nobody hears.
 _FLOOR = 1e-4
+# Harmonics up to here are read, through a window that tells those of 70 Hz apart.
+_HINT_HZ, _HINT_WINDOW_S = 1500.0, 0.085
+_HINT_SMOOTHED_HZ, _HINTS_PER_FRAME = 250.0, 2
 
 
 class Spectra(nn.Module):
@@ -66,3 +72,40 @@ class ReconstructionLoss(nn.Module):
             scale = wanted_magnitude.square().sum(dim=(1, 2)).sqrt()
             terms["convergence"].append((error / (scale + _FLOOR * 100)).mean())
         return {name: torch.stack(values).mean() for name, values in terms.items()}
+
+
+class PitchHint(nn.Module):
+    """Reads the harmonics of the voice out of the quantized latents; used in training only.
+
+    A vocoder learns late to put the harmonics of a low voice where they belong. Until then
+    nothing else tells the encoder that pitch is worth its codes.
+    """
+
+    window: Tensor
+
+    def __init__(self, latent_dim: int, sample_rate_hz: int, samples_per_frame: int) -> None:
+        super().__init__()
+        self.size = 2 ** round(math.log2(_HINT_WINDOW_S * sample_rate_hz))
+        self.hop = samples_per_frame // _HINTS_PER_FRAME
+        self.num_bins = round(_HINT_HZ * self.size / sample_rate_hz)
+        self.spread = 2 * round(_HINT_SMOOTHED_HZ * self.size / sample_rate_hz / 2) + 1
+        self.register_buffer("window", torch.hann_window(self.size))
+        self.head = nn.Linear(latent_dim, _HINTS_PER_FRAME * self.num_bins)
+
+    def forward(self, latents: Tensor, wanted: Tensor) -> Tensor:
+        """Mean difference between ripples that [B, T, latent_dim] tell and those of [B, N']."""
+        num_rows = latents.shape[0]
+        told = self.head(latents.float()).view(num_rows, -1, self.num_bins)
+        return F.l1_loss(told, self.ripples(wanted)[:, : told.shape[1]])
+
+    @torch.no_grad()
+    def ripples(self, samples: Tensor) -> Tensor:
+        """[B, N'] -> [B, frames, num_bins]: log spectrum less its smooth envelope."""
+        spectrum = torch.stft(
+            samples, self.size, self.hop, window=self.window, return_complex=True
+        )[:, : self.num_bins]
+        log = (spectrum.abs() / self.size + _FLOOR).log()
+        smooth = F.avg_pool1d(
+            log.transpose(1, 2), self.spread, 1, self.spread // 2, count_include_pad=False
+        )
+        return log.transpose(1, 2) - smooth

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from duologue.build_engines.codec_checkpoint import write_torch_checkpoint
 from duologue.finetune.codec_audio import CropBatch, CropSource, find_audio
-from duologue.finetune.codec_losses import ReconstructionLoss
+from duologue.finetune.codec_losses import PitchHint, ReconstructionLoss
 from duologue.finetune.codec_model import freeze_encoder, latents_of, new_codec, reconstruct
 from duologue.finetune.codec_options import CodecTraining
 from duologue.finetune.codec_quantizer import QuantizerTrainer
@@ -42,7 +42,7 @@ _VECTORS_PER_CODE = 6
 # A crop's decoded window is a part of it this often, to sound right with little context.
 _CUT_WINDOW = 0.5
 _SHORTEST_WINDOW = 6
-_TERM_WEIGHTS = {"mel": 2.0, "stft": 1.0, "convergence": 0.5}
+_TERM_WEIGHTS = {"mel": 2.0, "stft": 1.0, "convergence": 1.0, "pitch": 1.0}
 
 
 class TrainingFailedError(DuologueError):
@@ -60,15 +60,25 @@ class CodecTrainer:
         dropout = params["quantizer_kwargs"].get("quantizer_dropout", 0.0)
         self.quantizer = QuantizerTrainer(self.codec.quantizer, dropout=dropout, seed=options.seed)
         self.loss = ReconstructionLoss(self.parameters.sample_rate_hz)
-        for module in (self.codec, self.quantizer, self.loss):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(options.seed)
+            self.hint = PitchHint(
+                self.parameters.latent_dim,
+                self.parameters.sample_rate_hz,
+                self.parameters.samples_per_frame,
+            )
+        for module in (self.codec, self.quantizer, self.loss, self.hint):
             module.to(options.device)
         if options.decoder_only:
             freeze_encoder(self.codec)
             self.quantizer.eval()
         self.learned = [p for p in self.codec.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(
-            self.learned, options.learning_rate, _BETAS, weight_decay=_WEIGHT_DECAY, fused=True
-        )
+        self.optimizers = [
+            torch.optim.AdamW(
+                parameters, options.learning_rate, _BETAS, weight_decay=_WEIGHT_DECAY, fused=True
+            )
+            for parameters in (self.learned, list(self.hint.parameters()))
+        ]
         self.step = 0
 
     def train_step(self, batch: CropBatch) -> dict[str, float]:
@@ -93,6 +103,8 @@ class CodecTrainer:
         frame = self.parameters.samples_per_frame
         wanted = batch.wanted[:, window.start * frame : window.stop * frame]
         terms = self.loss(made.samples, wanted.to(self.options.device))
+        whole = batch.wanted.to(self.options.device)
+        terms["pitch"] = self.hint(made.quantized.latents, whole)
         total: Tensor = sum(
             (_TERM_WEIGHTS[name] * value for name, value in terms.items()),
             self.options.commitment * made.quantized.commitment,
@@ -102,10 +114,12 @@ class CodecTrainer:
                 f"the loss is {float(total.detach())} at step {self.step}; lower learning_rate"
                 f" (now {self.options.learning_rate}) or go on from an earlier checkpoint"
             )
-        self.optimizer.zero_grad()
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
         total.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.learned, _MAX_GRADIENT)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         self.step += 1
         usage = float(made.quantized.usage.mean())
         values = {"total": total, "commitment": made.quantized.commitment, **terms}
@@ -133,7 +147,8 @@ class CodecTrainer:
             "codec": self.codec.state_dict(),
             "quantizer": self.quantizer.state_dict(),
             "is_ready": self.quantizer.is_ready,
-            "optimizer": self.optimizer.state_dict(),
+            "hint": self.hint.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "options": asdict(self.options),
         }
         unfinished = directory / "unfinished.tmp"
@@ -151,8 +166,10 @@ class CodecTrainer:
         self.codec.load_state_dict(state["codec"])
         self.quantizer.load_state_dict(state["quantizer"])
         self.quantizer.is_ready = state["is_ready"]
+        self.hint.load_state_dict(state["hint"])
         if state["options"]["decoder_only"] == self.options.decoder_only:
-            self.optimizer.load_state_dict(state["optimizer"])
+            for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
         self.step = state["step"]
         return True
 
@@ -160,7 +177,7 @@ class CodecTrainer:
         options = self.options
         rising = min(1.0, (self.step + 1) / options.warmup_steps)
         falling = 0.5 * (1 + math.cos(math.pi * min(1.0, self.step / options.num_steps)))
-        for group in self.optimizer.param_groups:
+        for group in (group for each in self.optimizers for group in each.param_groups):
             group["lr"] = options.learning_rate * rising * (0.05 + 0.95 * falling)
 
     def _window(self, num_frames: int) -> slice:
