@@ -157,6 +157,10 @@ def evaluate(
     bundle: Annotated[str, typer.Option(metavar="BUNDLE", help="Who speaks.")] = "default",
     prefix: Annotated[str, typer.Option(help="Only dialogues whose id begins so.")] = "test-",
     limit: Annotated[int | None, typer.Option(min=2, help="At most so many.")] = 200,
+    voice: Annotated[
+        list[str] | None,
+        typer.Option(help="Only dialogues in which these voices speak; once per speaker."),
+    ] = None,
     greedy: Annotated[bool, typer.Option("--greedy", help="Do not sample.")] = False,
     trainer_state: Annotated[
         Path | None, typer.Option(metavar="FILE", help="For the loss curve.")
@@ -171,7 +175,14 @@ def evaluate(
     from duologue.finetune.evaluate.run import evaluate as run
 
     plan = EvaluationRun(
-        bundle, references, out, prefix, limit, greedy=greedy, trainer_state=trainer_state
+        bundle,
+        references,
+        out,
+        prefix,
+        limit,
+        voices=tuple(voice) if voice else None,
+        greedy=greedy,
+        trainer_state=trainer_state,
     )
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal) as progress:

@@ -17,13 +17,19 @@ INDEX_FILE = "dialogues.jsonl"
 _DETAILS_FILE = "{}.json"
 
 
-def read_renderings(folder: Path, prefix: str = "", limit: int | None = None) -> list[Rendering]:
+def read_renderings(
+    folder: Path,
+    prefix: str = "",
+    limit: int | None = None,
+    voices: Sequence[str] | None = None,
+) -> list[Rendering]:
     """Read the dialogues of a reference.
 
     Args:
         folder: `dialogues.jsonl` and the WAV files that it names.
         prefix: only dialogues whose id begins with it.
         limit: at most so many.
+        voices: only dialogues in which these voices speak for speaker 1, 2, ...; None: all.
 
     Raises:
         DataError: the index is missing or damaged, names no such dialogue, or an audio file
@@ -35,12 +41,13 @@ def read_renderings(folder: Path, prefix: str = "", limit: int | None = None) ->
     lines = path.read_text(encoding="utf-8").splitlines()
     try:
         rows = [json.loads(line) for line in lines]
-        chosen = [row for row in rows if str(row["id"]).startswith(prefix)][:limit]
-        renderings = [_rendering(folder, row) for row in chosen]
+        named = [row for row in rows if str(row["id"]).startswith(prefix)]
+        chosen = [row for row in named if voices is None or row["voices"] == list(voices)]
+        renderings = [_rendering(folder, row) for row in chosen[:limit]]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is damaged: {error!r}") from error
     if not renderings:
-        raise DataError(f"{path} has no dialogue whose id begins with {prefix!r}")
+        raise DataError(f"{path} has no dialogue whose id begins with {prefix!r} in these voices")
     return renderings
 
 

@@ -34,6 +34,7 @@ class EvaluationRun:
         out_dir: speech in `speech/`, numbers and pictures.
         prefix: only dialogues whose id begins with it, e.g. "test-".
         limit: at most so many dialogues.
+        voices: only dialogues in these voices; None: all.
         greedy: the most likely id everywhere, instead of the bundle's sampling.
         seed: of the first dialogue; the next ones count on.
         trainer_state: `trainer_state.json` of the training, for the loss curve.
@@ -44,6 +45,7 @@ class EvaluationRun:
     out_dir: Path
     prefix: str = ""
     limit: int | None = None
+    voices: tuple[str, ...] | None = None
     greedy: bool = False
     seed: int = 1
     trainer_state: Path | None = None
@@ -60,7 +62,7 @@ def evaluate(run: EvaluationRun, on_progress: Callable[[int, int], None]) -> Mea
         DataError: the references cannot be read.
         ConfigError: no such bundle.
     """
-    references = read_renderings(run.references, run.prefix, run.limit)
+    references = read_renderings(run.references, run.prefix, run.limit, run.voices)
     speech_dir = run.out_dir / "speech"
     _speak_missing(run, references, speech_dir, on_progress)
     generated = read_generated(speech_dir, [reference.id for reference in references])

@@ -105,6 +105,9 @@ def test_dialogues_and_speech_come_back_from_their_folders(tmp_path: Path) -> No
     assert rendering.turns == (TurnTime(1, 0.1, 0.9),)
     with pytest.raises(DataError, match="no dialogue whose id begins with 'train-'"):
         read_renderings(tmp_path, "train-")
+    assert len(read_renderings(tmp_path, "test-", voices=("s1", "s2"))) == 1
+    with pytest.raises(DataError, match="in these voices"):
+        read_renderings(tmp_path, "test-", voices=("s2", "s1"))
     index.write_text('{"id": "test-0"}\n')
     with pytest.raises(DataError, match="is damaged"):
         read_renderings(tmp_path)
