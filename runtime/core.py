@@ -140,6 +140,9 @@ class SpeechRequest:
         sampling: changes to the bundle's sampling.
         normalization: text rules applied to each turn.
         text_frontend: how numbers, dates and units are written out.
+        verbatim: in one pass, put transcripts and script into the prompt as they are written,
+            white space and all, with only the tags `[S1]` replaced, as MOSS-TTSD does; else
+            turns are laid out cleanly, each behind its speaker.
         mode: the whole script in one pass, or turn by turn, which has no limit of length and
             gives exact turn times; "auto" takes one pass while it fits.
         max_frames: cap on generated frames; None takes the one that `length_limit` names.
@@ -158,6 +161,7 @@ class SpeechRequest:
     sampling: SamplingOverrides = field(default_factory=SamplingOverrides)
     normalization: Normalization = "none"
     text_frontend: TextFrontend = "none"
+    verbatim: bool = False
     mode: Mode = "auto"
     max_frames: int | None = None
     length_limit: LengthLimit = "text"

@@ -37,7 +37,7 @@ from duologue.runtime.passes import SAFE_SHARE, OnePass, PassOrder, TurnByTurn
 from duologue.runtime.stream import SpeechStream
 from duologue.runtime.text.frontend import apply_frontend
 from duologue.runtime.text.normalize import normalize_script
-from duologue.runtime.text.prompt import build_prompt
+from duologue.runtime.text.prompt import build_prompt, reference_text
 from duologue.runtime.text.script import parse_script
 from duologue.runtime.text.timing import expected_frames, max_frames_for
 from duologue.runtime.text.tokenizer import TextTokenizer
@@ -223,8 +223,9 @@ class Synthesizer:
         """Choose between one pass and turn by turn, and lay out the first pass."""
         script, limits = stream.script, self.bundle.limits
         begin = partial(self._begin_pass, request, stream.seed)
+        begin_whole = partial(begin, verbatim=_verbatim(request))
         one_pass = partial(
-            OnePass, script, begin, request.max_frames, expected_frames(script, limits)
+            OnePass, script, begin_whole, request.max_frames, expected_frames(script, limits)
         )
         start = partial(Job, self.bundle, stream=stream, codes_only=request.codes_only)
         has_choice = request.mode == "auto" and len(script.turns) > 1
@@ -244,7 +245,9 @@ class Synthesizer:
         turns.check(self.backbone_spec.max_rows)
         return start(turns)
 
-    def _begin_pass(self, request: SpeechRequest, seed: int, order: PassOrder) -> Sequence:
+    def _begin_pass(
+        self, request: SpeechRequest, seed: int, order: PassOrder, verbatim: str | None = None
+    ) -> Sequence:
         limits, history = self.bundle.limits, order.history
         prompt = build_prompt(
             order.script,
@@ -254,6 +257,7 @@ class Synthesizer:
             rules=request.normalization,
             history=None if history is None else history.script,
             history_codes=None if history is None else history.codes,
+            verbatim=verbatim,
         )
         return new_sequence(
             prompt.aligned_ids,
@@ -274,6 +278,13 @@ class Synthesizer:
             return max_frames_for(prompt.script, limits)
         max_length = limits.max_length or self.backbone_spec.max_rows
         return max(1, max_length - prompt.num_rows - self.bundle.lm.max_delay)
+
+
+def _verbatim(request: SpeechRequest) -> str | None:
+    """The text of the prompt, if it is to stand there as written; a front end rewrites it."""
+    if not request.verbatim or request.text_frontend != "none":
+        return None
+    return reference_text(request.script, request.voices, request.normalization)
 
 
 def _check_limits(request: SpeechRequest) -> None:

@@ -64,10 +64,14 @@ class BatchOptions:
                 raise RequestError(f"{name} is {value!r}; allowed: {allowed}")
 
     @property
+    def is_compared(self) -> bool:
+        """Whoever asks for this compares with the reference, and wants its every rule."""
+        return self.strict_reference or self.decode == "reference"
+
+    @property
     def length_limit(self) -> LengthLimit:
-        """Whoever compares with the reference wants its limit of length, too."""
-        is_compared = self.strict_reference or self.decode == "reference"
-        return "model" if is_compared else "text"
+        """The reference's limit of length for those who compare."""
+        return "model" if self.is_compared else "text"
 
     @property
     def report_name(self) -> str:

@@ -22,6 +22,7 @@ from duologue.runtime.errors import DuologueError, EngineError
 from duologue.runtime.stream import SpeechStream
 from duologue.runtime.synthesizer import Synthesizer
 from duologue.runtime.text.items import BatchItem, JsonlLine, parse_item, read_jsonl
+from duologue.runtime.text.script import is_own_notation
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,8 @@ class BatchRunner:
             sampling=SamplingOverrides(greedy=options.greedy),
             normalization=options.normalization,
             text_frontend=options.text_frontend,
+            verbatim=options.is_compared or is_own_notation(item.text),
+            mode="one_pass" if options.is_compared else "auto",
             length_limit=options.length_limit,
             codes_only=options.decode != "default",
         )

@@ -74,10 +74,10 @@ class BatchItem:
     @property
     def prompt_text(self) -> str:
         """All transcripts in MOSS-TTSD's notation, as the reference joins them."""
+        if len(self.prompts) == 1 and self.prompts[0].speaker is None:
+            return self.prompts[0].transcript
         return "".join(
-            prompt.transcript
-            if prompt.speaker is None
-            else f"[S{prompt.speaker}]{prompt.transcript}"
+            f"[S{prompt.speaker}]{prompt.transcript}"
             for prompt in self.prompts
             if prompt.transcript
         ).strip()

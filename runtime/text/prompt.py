@@ -11,6 +11,7 @@ Source: OpenMOSS/MOSS-TTSD v0.7, `generation_utils.py` (`process_inputs`) and
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -18,7 +19,7 @@ import numpy as np
 from duologue.runtime.config import Bundle, PromptConfig, TokenIds
 from duologue.runtime.core import IntArray, Normalization, Prompt, Script, Turn, Voice
 from duologue.runtime.errors import ConfigError, ScriptError, VoiceError
-from duologue.runtime.text.normalize import normalize_script
+from duologue.runtime.text.normalize import normalize_script, normalize_text
 from duologue.runtime.text.script import tagged_turns
 from duologue.runtime.text.speakers import allowed_speakers
 from duologue.runtime.text.tokenizer import Piece, TextTokenizer
@@ -36,6 +37,7 @@ def build_prompt(
     rules: Normalization = "none",
     history: Script | None = None,
     history_codes: IntArray | None = None,
+    verbatim: str | None = None,
 ) -> Prompt:
     """Lay out text and voices as the model was trained to read them.
 
@@ -50,6 +52,8 @@ def build_prompt(
         history: turns that were spoken before, normalised like the script; they stand behind
             the transcripts.
         history_codes: aligned codes [K, T] of these turns; they stand behind the voices.
+        verbatim: the whole text, see `reference_text`; it stands for script, transcripts and
+            history, with nothing but its tags replaced.
 
     Returns:
         Aligned ids [T, K], text rows first.
@@ -61,16 +65,35 @@ def build_prompt(
     """
     _check_speakers(script, bundle.prompt)
     ordered = _ordered_voices(voices, bundle)
-    earlier = () if history is None else history.turns
-    turns = [*_transcript_turns(ordered, bundle.prompt, rules), *earlier, *script.turns]
-    pieces = _pieces(turns, bundle.prompt, tokenizer, merge=rules != "none")
-    text_ids = tokenizer.encode_prompt(pieces)
+    transcripts = _transcript_turns(ordered, bundle.prompt, rules)
+    if verbatim is None:
+        earlier = () if history is None else history.turns
+        turns = [*transcripts, *earlier, *script.turns]
+        spoken = _turn_pieces(turns, bundle.prompt, tokenizer, merge=rules != "none")
+    else:
+        spoken = _verbatim_pieces(verbatim, bundle.prompt, tokenizer)
+    text_ids = tokenizer.encode_prompt(_in_template(spoken, bundle.prompt, tokenizer))
     text = text_rows(text_ids, bundle.tokens, bundle.lm.num_channels)
     codes = [voice.codes for _, voice in ordered]
     if history_codes is not None:
         codes.append(history_codes)
     rows = [text, *(voice_rows(each, bundle.tokens) for each in codes)]
     return Prompt(np.concatenate(rows, axis=0), len(text_ids), script)
+
+
+def reference_text(script: str, voices: Mapping[int, Voice], rules: Normalization) -> str:
+    """The text of a prompt as MOSS-TTSD makes it: transcripts and script joined as they are.
+
+    Args:
+        script: in MOSS-TTSD's own notation.
+        voices: speaker (1-based) -> voice, whose transcripts have tags of their own.
+        rules: text rules for the whole.
+
+    >>> reference_text("[S1] Yes, ", {}, "none"), reference_text("[S1] Yes, ", {}, "v0.7")
+    ('[S1] Yes, ', '[S1]Yes.')
+    """
+    transcripts = [voices[speaker].transcript for speaker in sorted(voices)]
+    return normalize_text("".join(transcripts) + script, rules)
 
 
 def text_rows(token_ids: list[int], tokens: TokenIds, num_channels: int) -> IntArray:
@@ -154,14 +177,10 @@ def _transcript_turns(
     return list(script.turns)
 
 
-def _pieces(
+def _turn_pieces(
     turns: list[Turn], config: PromptConfig, tokenizer: TextTokenizer, *, merge: bool
 ) -> list[Piece]:
-    """The template with every turn behind its speaker's token."""
-    if config.template.count(_TEXT_FIELD) != 1:
-        raise ConfigError(
-            f"prompt.template is {config.template!r}; allowed: a text that holds {{text}} once"
-        )
+    """Every turn behind its speaker's token."""
     speaker_ids = [tokenizer.token_id(name) for name in config.speaker_tokens]
     spoken: list[Piece] = []
     speaker = 0
@@ -170,6 +189,23 @@ def _pieces(
             spoken.append(speaker_ids[turn.speaker - 1])
         spoken.append(turn.text)
         speaker = turn.speaker
+    return spoken
+
+
+def _verbatim_pieces(text: str, config: PromptConfig, tokenizer: TextTokenizer) -> list[Piece]:
+    """A text with the tags of known speakers replaced, and all else left as it is."""
+    tags = {f"[S{place}]": name for place, name in enumerate(config.speaker_tokens, start=1)}
+    parts = re.split("(" + "|".join(map(re.escape, tags)) + ")", text)
+    return [tokenizer.token_id(tags[part]) if part in tags else part for part in parts if part]
+
+
+def _in_template(
+    spoken: list[Piece], config: PromptConfig, tokenizer: TextTokenizer
+) -> list[Piece]:
+    if config.template.count(_TEXT_FIELD) != 1:
+        raise ConfigError(
+            f"prompt.template is {config.template!r}; allowed: a text that holds {{text}} once"
+        )
     before, after = (
         tokenizer.split_template(part.replace(_SYSTEM_FIELD, config.system))
         for part in config.template.split(_TEXT_FIELD)

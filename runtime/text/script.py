@@ -83,6 +83,16 @@ def parse_script(text: str, *, max_speakers: int, max_bytes: int = MAX_SCRIPT_BY
     return script
 
 
+def is_own_notation(text: str) -> bool:
+    """Whether a script is written as MOSS-TTSD reads it: with tags such as `[S1]`, and no others.
+
+    >>> [is_own_notation(text) for text in ("[S1] Hi.", "[s1]Hi.", "[S1]Hi.(S2)No.", "A: Hi.")]
+    [True, False, False, False]
+    """
+    labels = SPEAKER_TAG.findall(text)
+    return bool(labels) and all(label.startswith("[S") for label in labels)
+
+
 def tagged_turns(text: str, default_speaker: int, max_speakers: int) -> tuple[Turn, ...]:
     """Read a text in which only `[S1]` and `(s1)` are tags.
 

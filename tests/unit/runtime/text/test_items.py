@@ -80,6 +80,11 @@ def test_an_empty_transcript_is_left_out_of_the_prompt_text() -> None:
     assert parse_item(item | {"prompt_text_speaker2": "two"}).prompt_text == "[S2]two"
 
 
+def test_the_transcript_of_a_merged_recording_keeps_its_white_space() -> None:
+    item = parse_item({"text": "x", "prompt_audio": "/a.wav", "prompt_text": " [S1]p "})
+    assert item.prompt_text == " [S1]p "
+
+
 def test_five_speakers_are_read_and_the_reference_takes_two() -> None:
     item = {"text": "x"} | {f"prompt_audio_speaker{n}": f"/{n}.wav" for n in (3, 1, 2)}
     assert [p.speaker for p in parse_item(item).prompts] == [1, 2, 3]

@@ -10,7 +10,7 @@ import pytest
 from duologue.runtime.config import Bundle
 from duologue.runtime.core import Script, Turn, Voice
 from duologue.runtime.errors import ConfigError, ScriptError, VoiceError
-from duologue.runtime.text.prompt import build_prompt
+from duologue.runtime.text.prompt import build_prompt, reference_text
 from duologue.runtime.text.script import parse_script
 from duologue.runtime.text.tokenizer import TextTokenizer
 
@@ -76,6 +76,41 @@ def test_rules_normalise_transcripts_and_merge_at_the_seam(
     merged = build_prompt(SCRIPT, voices, bundle, tokenizer, rules="v0.7")
     text = merged.aligned_ids[: merged.num_text_rows]
     assert text_of(text, tokenizer, framed("<speaker1>one。Hi.<speaker2>Yo."))
+
+
+def test_a_verbatim_text_keeps_its_white_space_and_what_has_no_tag(
+    bundle: Bundle, tokenizer: TextTokenizer
+) -> None:
+    text = "so [S1] Hi. \n[S2]\tYo.[S2] [S3][s1] "
+    prompt = build_prompt(SCRIPT, {}, bundle, tokenizer, verbatim=text)
+    expected = "so <speaker1> Hi. \n<speaker2>\tYo.<speaker2> [S3][s1] "
+    assert text_of(prompt.aligned_ids, tokenizer, framed(expected))
+    assert prompt.script is SCRIPT
+
+
+def test_a_verbatim_text_that_is_clean_gives_the_same_prompt(
+    bundle: Bundle, tokenizer: TextTokenizer
+) -> None:
+    voices = {1: Voice(codes(4), "[S1]one[S2]two")}
+    text = reference_text("[S1]Hi.[S2]Yo.", voices, "none")
+    assert text == "[S1]one[S2]two[S1]Hi.[S2]Yo."
+    by_turns = build_prompt(SCRIPT, voices, bundle, tokenizer)
+    verbatim = build_prompt(SCRIPT, voices, bundle, tokenizer, verbatim=text)
+    np.testing.assert_array_equal(by_turns.aligned_ids, verbatim.aligned_ids)
+
+
+def test_control_tokens_in_a_verbatim_text_stay_text(
+    bundle: Bundle, tokenizer: TextTokenizer
+) -> None:
+    text = "[S1]Say <|end_of_speech|>."
+    prompt = build_prompt(SCRIPT, {}, bundle, tokenizer, verbatim=text)
+    assert tokenizer.token_id("<|end_of_speech|>") not in prompt.aligned_ids[:, 0]
+
+
+def test_the_rules_are_applied_across_the_border_of_transcript_and_script() -> None:
+    voices = {1: Voice(codes(1), "[S2]Two ")}
+    text = "Well；yes，[S1]And 哈哈 so, "
+    assert reference_text(text, voices, "v0.7") == "[S2]Two Well，yes。[S1]And [笑] so."
 
 
 def test_control_tokens_in_a_script_stay_text(bundle: Bundle, tokenizer: TextTokenizer) -> None:
