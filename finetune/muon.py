@@ -105,6 +105,7 @@ def orthogonalize(matrix: torch.Tensor) -> torch.Tensor:
     values = values / (values.norm() + 1e-7)
     for _ in range(_NUM_ITERATIONS):
         square = values @ values.T
-        values = first * values + (third * square + fifth * square @ square) @ values
+        weights = torch.addmm(square, square, square, beta=third, alpha=fifth)
+        values = torch.addmm(values, weights, values, beta=first)
     oriented: torch.Tensor = values.T if tall else values
     return oriented
