@@ -8,8 +8,10 @@ one buffer), and the weights stay in `lm.safetensors`, which the graph points in
 Inputs: `input_ids` int64 [B, S, K]; `position_ids` int64 [B, S]; `seqlens_k` int32 [B], rows
 after this call minus one; `total_length` int32 [1], the largest of them plus one; `cos`, `sin`
 [R, head_dim / 2]; `past_key_i`, `past_value_i` [B, kv heads, R, head_dim] per layer. Outputs:
-`logits` [B, sum(V_c)] behind the last row; `present_key_i`, `present_value_i`, to be bound to the
-buffers of the past. S > 1 needs B = 1.
+`logits` [B, sum(V_c)] behind the last row; `hidden` [B, hidden size], the last row behind the
+final norm, for comparisons (it is on the way to the logits: unbound, it costs nothing and changes
+no bit); `present_key_i`, `present_value_i`, to be bound to the buffers of the past. S > 1 needs
+B = 1.
 """
 
 from __future__ import annotations
@@ -82,9 +84,10 @@ class _LmGraph:
         for layer in range(lm.num_layers):
             hidden = self._layer(layer, hidden)
         last = graph.node("Gather", [hidden, self._last_row()], axis=1)
-        normed = self._norm(last, FINAL_NORM)
+        normed = self._norm(last, FINAL_NORM, output="hidden")
         self._project(normed, head_name(lm) if self._bits is None else HEAD, output="logits")
         graph.output("logits", FLOAT, ["B", lm.logit_offsets[-1]])
+        graph.output("hidden", FLOAT, ["B", lm.hidden_size])
         graph.save(path)
 
     def _last_row(self) -> str:
@@ -149,10 +152,11 @@ class _LmGraph:
         normed = self._norm(apart, weight)
         return graph.node("Reshape", [normed, graph.ints(0, 0, -1)])
 
-    def _norm(self, values: str, weight: str) -> str:
+    def _norm(self, values: str, weight: str, output: str = "") -> str:
         return self._graph.node(
             "SimplifiedLayerNormalization",
             [values, self._weight(weight)],
+            name=output,
             axis=-1,
             epsilon=self._lm.rms_norm_eps,
             stash_type=1,

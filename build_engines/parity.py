@@ -6,6 +6,7 @@ reference reads the bundle's own weights: what storing them in fewer bits loses 
 
 | stage | what is compared |
 |---|---|
+| hidden | the last row of a prompt behind the final norm, where the engine shows it |
 | logits | of a prompt's last row and of a few more rows that are given, not chosen |
 | codes | of two seconds of noise |
 | waveform | of a window of random codes |
@@ -23,7 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from duologue.runtime.backbone.base import Backbone
+from duologue.runtime.backbone.base import Backbone, ShowsHidden
 from duologue.runtime.backbone.registry import BUILT, load_backbone
 from duologue.runtime.codec.base import Codec
 from duologue.runtime.codec.registry import ONNX_KEY, TORCH_KEY, load_codec
@@ -99,7 +100,7 @@ def _shrink(bundle: Bundle) -> Bundle:
 
 
 def _run_lm(backbone: Backbone) -> Measured:
-    """Logits [1 + _DECODE_ROWS, sum(V_c)] and the likeliest id of each row and channel."""
+    """Logits [1 + _DECODE_ROWS, sum(V_c)], their likeliest ids, and a hidden state."""
     lm = backbone.spec.lm
     rng = np.random.default_rng(_SEED)
     ids: IntArray = np.stack(
@@ -109,12 +110,16 @@ def _run_lm(backbone: Backbone) -> Measured:
     assert logits is not None, "the last piece of a prompt gives logits"
     rows = [logits.values]
     rows += [backbone.decode([0], row[None]).values for row in ids[_PROMPT_ROWS:]]
-    backbone.close()
     values = np.concatenate(rows)
+    measured: Measured = {"logits": values}
+    if isinstance(backbone, ShowsHidden):
+        backbone.release(0)
+        measured["hidden"] = backbone.prefill_hidden(0, ids)
     best = [
         values[:, begin:end].argmax(axis=1) for begin, end in itertools.pairwise(lm.logit_offsets)
     ]
-    return {"logits": values, "logits.ids": np.stack(best)}
+    backbone.close()
+    return {**measured, "logits.ids": np.stack(best)}
 
 
 def _run_codec(codec: Codec) -> Measured:
@@ -133,11 +138,11 @@ def _run_codec(codec: Codec) -> Measured:
 def _compare(found: Measured, wanted: Measured) -> dict[str, Any]:
     """Stage -> fields of `StageParity`; "<stage>.ids" are ids, the others numbers."""
     stages: dict[str, StageParity] = {}
-    for name in sorted({name.removesuffix(".ids") for name in wanted}):
+    for name in sorted({name.removesuffix(".ids") for name in found}):
         difference, equal, total = 0.0, 0, 0
-        if name in wanted:
+        if name in found:
             difference = float(np.max(np.abs(found[name] - wanted[name])))
-        if f"{name}.ids" in wanted:
+        if f"{name}.ids" in found:
             same = found[f"{name}.ids"] == wanted[f"{name}.ids"]
             equal, total = int(np.sum(same)), int(same.size)
         # Two digits say it all, and further ones would differ from one machine to the next.

@@ -33,7 +33,7 @@ LM_FILE = "lm.safetensors"
 TOKENIZER_FILE = "tokenizer.json"
 TRTLLM_DIR = "trtllm"
 
-_REVISION = 1
+_REVISION = 2
 """Goes up when a stage writes something else for the same inputs."""
 
 Digest = dict[str, str]

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from duologue.runtime.config import LmConfig
-from duologue.runtime.core import IntArray, Logits
+from duologue.runtime.core import FloatArray, IntArray, Logits
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,4 +106,22 @@ class Backbone(Protocol):
 
     def close(self) -> None:
         """Give memory and threads back."""
+        ...
+
+
+@runtime_checkable
+class ShowsHidden(Protocol):
+    """An engine that lets one see behind its last layer, so that engines can be compared."""
+
+    def prefill_hidden(self, slot: int, input_ids: IntArray, start: int = 0) -> FloatArray:
+        """Read rows as `Backbone.prefill` does.
+
+        Args:
+            slot: seat in the KV cache.
+            input_ids: [S, K].
+            start: rows of this sequence that the slot holds already.
+
+        Returns:
+            [hidden size] float32: the last row behind the final norm, in front of the heads.
+        """
         ...

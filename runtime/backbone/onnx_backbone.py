@@ -7,7 +7,7 @@ the same memory, so a step writes one row per sequence and copies nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,6 +101,18 @@ class OnnxBackbone:
         self._slots.set(slot, start + len(input_ids))
         return Logits(logits, self.spec.lm.logit_offsets) if is_last else None
 
+    def prefill_hidden(self, slot: int, input_ids: IntArray, start: int = 0) -> FloatArray:
+        """Read rows of a prompt and give the last hidden state; see `base.ShowsHidden`.
+
+        Raises:
+            EngineError: the piece does not fit the slot, or the graph is older than this output.
+        """
+        self._slots.check_prefill(slot, input_ids, start)
+        hidden: FloatArray = np.empty(self.spec.lm.hidden_size, np.float32)
+        self._run(slot, input_ids[None], {"hidden": hidden[None]})
+        self._slots.set(slot, start + len(input_ids))
+        return hidden
+
     def decode(self, slots: Sequence[int], input_ids: IntArray) -> Logits:
         """Append one row to each of B sequences; see `base.Backbone.decode`.
 
@@ -173,8 +185,16 @@ class OnnxBackbone:
     def _is_full(self, slot: int) -> bool:
         return self._slots.rows(slot) >= self.spec.max_rows
 
-    def _run(self, first: int, input_ids: IntArray) -> FloatArray:
-        """Read [B, S, K] behind what the slots first .. first + B - 1 hold; returns logits."""
+    def _run(
+        self, first: int, input_ids: IntArray, wanted: Mapping[str, FloatArray] | None = None
+    ) -> FloatArray:
+        """Read [B, S, K] behind what the slots first .. first + B - 1 hold; returns logits.
+
+        Args:
+            first: the first slot.
+            input_ids: [B, S, K].
+            wanted: further outputs of the graph and where to write them.
+        """
         batch, num_rows, _ = input_ids.shape
         starts = np.array([self._slots.rows(slot) for slot in range(first, first + batch)])
         seqlens = (starts + num_rows - 1).astype(np.int32)
@@ -187,7 +207,7 @@ class OnnxBackbone:
             "cos": self._cos,
             "sin": self._sin,
         }
-        outputs: dict[str, npt.NDArray[Any]] = {"logits": logits}
+        outputs: dict[str, npt.NDArray[Any]] = {"logits": logits, **(wanted or {})}
         for kind, tables in zip(("key", "value"), self._cache, strict=True):
             for layer, table in enumerate(tables):
                 seats = table[first : first + batch]

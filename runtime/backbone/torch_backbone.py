@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from duologue.runtime.backbone.base import BackboneSpec, PrefixHandle
 from duologue.runtime.backbone.slots import KV_MEMORY_HINT, SlotTable
 from duologue.runtime.backbone.torch_body import KvCache, Tensor, TorchBody, make_rows
 from duologue.runtime.config import LmConfig
-from duologue.runtime.core import IntArray, Logits
+from duologue.runtime.core import FloatArray, IntArray, Logits
 from duologue.runtime.errors import ConfigError, EngineError
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -92,8 +93,18 @@ class TorchBackbone:
             EngineError: the piece does not fit the slot.
         """
         self._slots.check_prefill(slot, input_ids, start)
-        logits = self._forward([slot], input_ids[None])
-        return self._wrap(logits) if is_last else None
+        hidden = self._forward([slot], input_ids[None])
+        return self._wrap(hidden) if is_last else None
+
+    def prefill_hidden(self, slot: int, input_ids: IntArray, start: int = 0) -> FloatArray:
+        """Read rows of a prompt and give the last hidden state; see `base.ShowsHidden`.
+
+        Raises:
+            EngineError: the piece does not fit the slot.
+        """
+        self._slots.check_prefill(slot, input_ids, start)
+        hidden: FloatArray = self._forward([slot], input_ids[None])[0].float().cpu().numpy()
+        return hidden
 
     def decode(self, slots: Sequence[int], input_ids: IntArray) -> Logits:
         """Append one row to each of B sequences; see `base.Backbone.decode`.
@@ -108,7 +119,8 @@ class TorchBackbone:
             self._forward([slot], row[None, None])
             for slot, row in zip(slots, input_ids, strict=True)
         ]
-        return self._wrap(torch.cat(alone))
+        values = np.concatenate([self._wrap(hidden).values for hidden in alone])
+        return Logits(values, self.spec.lm.logit_offsets)
 
     def save_prefix(self, slot: int, num_rows: int) -> TorchPrefix:
         """Copy the keys and values of the first rows of a slot.
@@ -145,18 +157,19 @@ class TorchBackbone:
 
     @torch.inference_mode()
     def _forward(self, slots: Sequence[int], input_ids: IntArray) -> Tensor:
-        """Read [B, S, K] behind what the slots hold; returns logits [B, sum(V_c)]."""
+        """Read [B, S, K] behind what the slots hold; returns the last rows [B, hidden size]."""
         starts = [self._slots.rows(slot) for slot in slots]
         num_rows = input_ids.shape[1]
         rows = make_rows(slots, starts, num_rows, self._device)
         ids = torch.tensor(input_ids, dtype=torch.int64, device=self._device)
-        logits = self._body.forward(ids, rows, self._cache)
+        hidden = self._body.forward(ids, rows, self._cache)
         for slot, start in zip(slots, starts, strict=True):
             self._slots.set(slot, start + num_rows)
-        return logits
+        return hidden
 
-    def _wrap(self, logits: Tensor) -> Logits:
-        return Logits(logits.cpu().numpy(), self.spec.lm.logit_offsets)
+    @torch.inference_mode()
+    def _wrap(self, hidden: Tensor) -> Logits:
+        return Logits(self._body.logits(hidden).cpu().numpy(), self.spec.lm.logit_offsets)
 
 
 def _allocate(spec: BackboneSpec, dtype: torch.dtype, device: str) -> KvCache:

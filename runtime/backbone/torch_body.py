@@ -78,14 +78,17 @@ class TorchBody:
         self._cos, self._sin = (torch.from_numpy(t).to(device, dtype) for t in tables)
         self._offsets = torch.tensor(lm.logit_offsets[:-1], device=device)
 
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits [B, sum(V_c)] in float32 of what `forward` gave."""
+        return F.linear(hidden, self._weights[head_name(self.lm)]).float()
+
     def forward(self, input_ids: Tensor, rows: Rows, cache: KvCache) -> Tensor:
-        """Read rows [B, S, K] into the cache; returns the logits [B, sum(V_c)] behind the last."""
+        """Read rows [B, S, K] into the cache; returns the last, normed: [B, hidden size]."""
         embedded = F.embedding(input_ids + self._offsets, self._weights[EMBEDDING])
         hidden = embedded.sum(dim=2)
         for layer in range(self.lm.num_layers):
             hidden = self._layer(layer, hidden, rows, cache)
-        last = self._norm(FINAL_NORM, hidden[:, -1])
-        return F.linear(last, self._weights[head_name(self.lm)]).float()
+        return self._norm(FINAL_NORM, hidden[:, -1])
 
     def _layer(self, layer: int, hidden: Tensor, rows: Rows, cache: KvCache) -> Tensor:
         prefix = f"layers.{layer}."

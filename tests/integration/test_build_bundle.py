@@ -124,6 +124,7 @@ def test_the_parity_report_covers_every_built_engine(built: Path) -> None:
     parity = Bundle.load(built).parity
     assert set(parity) == {"torch", "onnx", "codec_torch", "codec_onnx"}
     for engine in ("torch", "onnx"):
+        assert parity[engine]["hidden"]["max_abs_diff"] < 1e-4
         logits = parity[engine]["logits"]
         assert logits["max_abs_diff"] < 1e-3
         assert logits["ids_equal"] == logits["num_ids"] == 5 * LM.num_channels

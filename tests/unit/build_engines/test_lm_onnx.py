@@ -45,7 +45,7 @@ def test_inputs_and_outputs_are_named_as_the_engine_binds_them(tmp_path: Path) -
     caches = [f"{kind}_{layer}" for layer in range(lm.num_layers) for kind in ("key", "value")]
     inputs = {"input_ids", "position_ids", "seqlens_k", "total_length", "cos", "sin"}
     assert {value.name for value in graph.input} == inputs | {f"past_{name}" for name in caches}
-    assert {value.name for value in graph.output} == {"logits"} | {
+    assert {value.name for value in graph.output} == {"logits", "hidden"} | {
         f"present_{name}" for name in caches
     }
 

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from random_lms import build_random_lm, open_backbone, random_ids, teacher_force
+from random_lms import WEIGHTS, build_random_lm, open_backbone, random_ids, teacher_force
 
-from duologue.runtime.backbone.base import Backbone
+from duologue.runtime.backbone.base import Backbone, ShowsHidden
+from duologue.runtime.backbone.layout import head_name
+from duologue.runtime.backbone.tensor_file import TensorFile
 from duologue.runtime.config import LmConfig
 from duologue.runtime.errors import ConfigError, EngineError
 
@@ -50,6 +52,20 @@ def test_engines_agree(built: tuple[LmConfig, Path]) -> None:
     ids = random_ids(built[0], 30)
     results = [teacher_force(open_backbone(engine, *built), 1, ids, 20, [13]) for engine in ENGINES]
     np.testing.assert_allclose(results[0], results[1], rtol=0, atol=1e-4)
+
+
+def test_the_hidden_state_is_what_the_heads_read(
+    backbone: Backbone, built: tuple[LmConfig, Path]
+) -> None:
+    ids = random_ids(backbone.spec.lm, 12)
+    logits = backbone.prefill(0, ids)
+    assert logits is not None
+    assert isinstance(backbone, ShowsHidden)
+    backbone.prefill(1, ids[:5], is_last=False)
+    hidden = backbone.prefill_hidden(1, ids[5:], start=5)
+    table = TensorFile(built[1] / WEIGHTS)[head_name(built[0])].float32()
+    np.testing.assert_allclose(table @ hidden, logits.values[0], rtol=0, atol=1e-4)
+    assert np.abs(hidden).max() > 0.5
 
 
 def test_decode_continues_what_prefill_read(backbone: Backbone) -> None:
