@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from duologue.cli.player import Player
     from duologue.client.types import AudioChunk, SpeechKwargs
     from duologue.runtime.core import PcmChunk, SpeechRequest
+    from duologue.runtime.gateway.settings import Settings
 
 
 class ChunkStream(Protocol):
@@ -66,6 +67,25 @@ class Server(Protocol):
 
     def wait(self, timeout_s: float) -> int | None:
         """Exit status, or None when the server still runs after so many seconds."""
+        ...
+
+
+class Gateway(Protocol):
+    """A running HTTP door, such as `gateway.server.GatewayServer`."""
+
+    @property
+    def url(self) -> str:
+        """Base address of it."""
+        ...
+
+    @property
+    def metrics_url(self) -> str | None:
+        """Address of the metrics of gateway and Triton, or None when they are off."""
+        ...
+
+    @property
+    def is_running(self) -> bool:
+        """It still answers."""
         ...
 
 
@@ -126,6 +146,14 @@ def _start_server(
     return EmbeddedServer(bundle_dir, engine=engine, **options)
 
 
+def _start_gateway(settings: Settings, server: Server) -> AbstractContextManager[Gateway]:
+    from duologue.runtime.gateway.logs import set_up_logging
+    from duologue.runtime.gateway.server import GatewayServer
+
+    set_up_logging(settings.logging)
+    return GatewayServer(settings, server.grpc_url, triton_metrics_url=server.metrics_url)
+
+
 def _why_not_embedded() -> str | None:
     from duologue.runtime.supervisor.requirements import why_not_embedded
 
@@ -157,6 +185,7 @@ class Doors:
     Attributes:
         connect: to a server at "host:port".
         start_server: of our own, for the length of a `with` block.
+        start_gateway: the HTTP door in front of a running server.
         why_not_embedded: why no such server can run here, or None.
         load_synthesizer: for speech in this process.
         resolve_bundle: the folder of a bundle as named on the command line.
@@ -165,6 +194,7 @@ class Doors:
 
     connect: Callable[[str], Client] = _connect
     start_server: StartServer = _start_server
+    start_gateway: Callable[[Settings, Server], AbstractContextManager[Gateway]] = _start_gateway
     why_not_embedded: Callable[[], str | None] = _why_not_embedded
     load_synthesizer: LoadSynthesizer = _load_synthesizer
     resolve_bundle: Callable[[str], Path] = _resolve_bundle

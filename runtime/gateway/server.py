@@ -76,6 +76,11 @@ class GatewayServer:
         """Address of the metrics, or None when they are off."""
         return f"{_url(self._sockets[1])}/metrics" if len(self._sockets) > 1 else None
 
+    @property
+    def is_running(self) -> bool:
+        """Its thread is alive."""
+        return self._thread is not None and self._thread.is_alive()
+
     def start(self) -> None:
         """Listen, and wait until requests are answered.
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import socket
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -173,3 +176,35 @@ def test_the_metrics_of_both_stand_on_one_page(gateway: Gateway) -> None:
     assert "duologue_http_ttfa_seconds_bucket" in text
     announced = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
     assert len(announced) == len(set(announced))
+
+
+def test_serve_starts_both_and_ends_them_on_sigterm(needs_triton: None, tmp_path: Path) -> None:
+    config = tmp_path / "api.yaml"
+    log = tmp_path / "http.log"
+    config.write_text(f"logging: {{file: {log}}}\n")
+    ports = [f"--{door}-port=0" for door in ("grpc", "http", "metrics")]
+    command = [sys.executable, "-m", "duologue.cli", "serve", "--json", "--config", str(config)]
+    with subprocess.Popen([*command, *ports], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            facts = json.loads(process.stdout.readline())
+            request = urllib.request.Request(
+                facts["http_url"] + "/v1/audio/speech",
+                data=b'{"model": "tts-1", "input": "Hi.", "max_new_tokens": 20}',
+                headers={"Content-Type": "application/json"},
+            )
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                assert len(answer.read()) > 1000
+            with urllib.request.urlopen(facts["metrics_url"], timeout=30) as answer:
+                assert b"duologue_triton_up 1" in answer.read()
+            children = Path("/proc") / str(process.pid) / "task" / str(process.pid) / "children"
+            guards = children.read_text().split()
+            assert guards
+        finally:
+            process.terminate()
+        assert process.wait(60) == 0
+    assert not any(Path("/proc", guard).exists() for guard in guards)
+    assert not list(Path("/dev/shm").glob(f"duologue_{process.pid}_*"))
+    # The line that the MegaTTS3 platform's log analysis averages: seconds in field 4.
+    lines = [line for line in log.read_text().splitlines() if "synthesis_time" in line]
+    assert float(lines[0].split()[3]) > 0

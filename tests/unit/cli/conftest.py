@@ -2,7 +2,14 @@
 from __future__ import annotations
 
 import pytest
-from fake_house import THREE_CHUNKS, THREE_PCM_CHUNKS, FakeServer, FakeSpeaker, write_bundle
+from fake_house import (
+    THREE_CHUNKS,
+    THREE_PCM_CHUNKS,
+    FakeGateway,
+    FakeServer,
+    FakeSpeaker,
+    write_bundle,
+)
 from typer.testing import CliRunner
 
 from duologue.cli.doors import Doors
@@ -17,6 +24,7 @@ class House:
         self.client = FakeSpeaker(THREE_CHUNKS)
         self.synthesizer = FakeSpeaker(THREE_PCM_CHUNKS)
         self.server = FakeServer()
+        self.gateway = FakeGateway()
         self.reason = None
         self.player = None
         self.urls = []
@@ -25,6 +33,7 @@ class House:
         doors = Doors(
             connect=lambda url: self.urls.append(url) or self.client,
             start_server=lambda bundle_dir, **options: self.server.start(bundle_dir, **options),
+            start_gateway=lambda settings, server: self.gateway.start(settings, server),
             why_not_embedded=lambda: self.reason,
             load_synthesizer=lambda bundle, *, engine: self.synthesizer,
             resolve_bundle=lambda name: self.bundle_dir,

@@ -140,6 +140,33 @@ class FakeServer(contextlib.AbstractContextManager):
         self.is_running = False
 
 
+class FakeGateway(contextlib.AbstractContextManager):
+    """An HTTP door that remembers its settings."""
+
+    url = "http://127.0.0.1:9000"
+    metrics_url = "http://127.0.0.1:9091/metrics"
+
+    def __init__(self):
+        self.is_running = False
+        self.was_running = False
+        self.server = None
+
+    def start(self, settings, server):
+        self.settings = settings
+        self.server = server
+        return self
+
+    def __enter__(self):
+        assert self.server.is_running
+        self.is_running = self.was_running = True
+        return self
+
+    def __exit__(self, *_):
+        # It stops before the server behind it does.
+        assert self.server.is_running
+        self.is_running = False
+
+
 def write_bundle(directory: Path, *, trained: bool) -> Path:
     """The description of a bundle without its engines."""
     from duologue.runtime.config import (

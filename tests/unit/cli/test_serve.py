@@ -35,7 +35,8 @@ def test_ready_lines_name_the_doors_and_the_engine(house):
     text = house.run("serve").stdout
     assert "onnx engine, int8, 4 slots, 3.0 MiB of KV cache" in text
     assert "127.0.0.1:4711" in text
-    assert "http://127.0.0.1:9090/metrics" in text
+    assert "HTTP     http://127.0.0.1:9000" in text
+    assert "http://127.0.0.1:9091/metrics" in text
 
 
 def test_json_ready_line_is_the_only_line(house):
@@ -48,8 +49,9 @@ def test_json_ready_line_is_the_only_line(house):
         "slots": 4,
         "kv_bytes": 3 * 2**20,
         "grpc_url": "127.0.0.1:4711",
-        "http_url": None,
-        "metrics_url": "http://127.0.0.1:9090/metrics",
+        "http_url": "http://127.0.0.1:9000",
+        "triton_http_url": None,
+        "metrics_url": "http://127.0.0.1:9091/metrics",
     }
 
 
@@ -95,13 +97,63 @@ def test_server_that_does_not_start_says_why(house, error, status):
     assert result.stdout == ""
 
 
-def test_public_address_is_refused_to_triton_and_said_so(house):
+def test_http_stops_before_triton_and_takes_its_options(house, tmp_path):
+    house.server = FakeServer([None, interrupt])
+    config = tmp_path / "api.yaml"
+    config.write_text("api: {port: 1, timeout: 7, workers: 2}")
+    result = house.run("serve", "--config", config, "--http-port", 7929, "--metrics-port", 0)
+    assert result.exit_code == 0, result.output
+    assert house.gateway.was_running
+    assert not house.gateway.is_running
+    api = house.gateway.settings.api
+    assert (api.port, api.timeout, api.monitoring.metrics_port) == (7929, 7, 0)
+    assert house.server.options["metrics_port"] == 0
+    assert "api.workers has no effect" in result.stderr
+
+
+def test_without_http_triton_keeps_its_metrics(house):
+    house.server = FakeServer([interrupt])
+    text = house.run("serve", "--no-http", "--metrics-port", 9095).stdout
+    assert not house.gateway.was_running
+    assert house.server.options["metrics_port"] == 9095
+    assert "HTTP " not in text
+
+
+def test_http_that_ends_by_itself_is_a_failure(house):
+    house.server = FakeServer([lambda: setattr(house.gateway, "is_running", False), None])
+    result = house.run("serve")
+    assert result.exit_code == 1
+    assert "HTTP door ended by itself" in result.stderr
+    assert not house.server.is_running
+
+
+def test_public_address_needs_keys_or_a_word(house, tmp_path):
     house.server = FakeServer([interrupt])
     result = house.run("serve", "--host", "0.0.0.0")
-    assert "stays on 127.0.0.1" in result.stderr
-    assert "host" not in house.server.options
+    assert result.exit_code == 2
+    assert "no key is asked for" in result.stderr
+    assert not house.server.was_running
+
+    keys = tmp_path / "keys"
+    keys.write_text("alice " + "0" * 64)
+    for options in (["--keys-file", keys], ["--public-without-keys"]):
+        house.server = FakeServer([interrupt])
+        assert house.run("serve", "--host", "0.0.0.0", *options).exit_code == 0
+        assert "host" not in house.server.options
 
 
-def test_help_says_that_http_is_not_served_yet(house):
+def test_missing_packages_leave_grpc_unless_http_was_asked_for(house, monkeypatch):
+    monkeypatch.setattr("duologue.cli.http_door._NEEDED", ("no_such_package",))
+    house.server = FakeServer([interrupt])
+    result = house.run("serve")
+    assert result.exit_code == 0
+    assert "gRPC alone is served" in result.stderr
+    assert not house.gateway.was_running
+    asked = house.run("serve", "--http-port", 9000)
+    assert asked.exit_code == 1
+    assert "pip install 'duologue[gateway]'" in asked.stderr
+
+
+def test_help_names_the_http_door(house):
     result = house.run("serve", "--help", env={"COLUMNS": "200"})
-    assert "NOT served yet" in result.stdout
+    assert "OpenAI's speech API" in result.stdout

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The HTTP door on the command line of `serve`: what was asked for, as its settings."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from duologue.runtime.gateway.settings import Settings
+
+_NEEDED = ("fastapi", "uvicorn", "pydantic_settings", "av", "soxr", "prometheus_client")
+
+
+@dataclass(frozen=True, slots=True)
+class HttpChoice:
+    """The options of `serve` that are about HTTP; None leaves it to files and environment.
+
+    Attributes:
+        files: of settings.
+        host, http_port, metrics_port: where it listens.
+        keys_file: API keys.
+        public_without_keys: a public address is served to everybody.
+    """
+
+    files: tuple[Path, ...] = ()
+    host: str | None = None
+    http_port: int | None = None
+    metrics_port: int | None = None
+    keys_file: Path | None = None
+    public_without_keys: bool = False
+
+
+def read_http_settings(choice: HttpChoice, warn: Callable[[str], None]) -> Settings | None:
+    """The settings of the HTTP door, or None when its packages are not installed.
+
+    Args:
+        choice: the command line.
+        warn: takes a line for the person at the terminal.
+
+    Raises:
+        ConfigError: a setting cannot be used; EngineUnavailableError: HTTP was asked for by an
+            option, and a package is missing.
+    """
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        _do_without(missing[0], choice, warn)
+        return None
+    from duologue.runtime.gateway.settings import load_settings
+
+    settings = load_settings(choice.files, _flags(choice))
+    for note in settings.notes:
+        warn(note)
+    return settings
+
+
+def _do_without(missing: str, choice: HttpChoice, warn: Callable[[str], None]) -> None:
+    from duologue.runtime.errors import EngineUnavailableError
+
+    text = f"HTTP needs the package {missing}: pip install 'duologue[gateway]'"
+    if choice != HttpChoice(metrics_port=choice.metrics_port):
+        raise EngineUnavailableError(text)
+    warn(f"gRPC alone is served; {text}")
+
+
+def _flags(choice: HttpChoice) -> dict[str, Any]:
+    """Only what was said: what was not must not hide files and environment."""
+    api: dict[str, Any] = {}
+    if choice.host is not None:
+        api["host"] = choice.host
+    if choice.http_port is not None:
+        api["port"] = choice.http_port
+    if choice.metrics_port is not None:
+        api["monitoring"] = {"metrics_port": choice.metrics_port}
+    if choice.public_without_keys:
+        api["allow_public_without_keys"] = True
+    flags: dict[str, Any] = {"api": api} if api else {}
+    if choice.keys_file is not None:
+        flags["auth"] = {"keys_file": choice.keys_file}
+    return flags
