@@ -31,13 +31,14 @@ class PrecisionChoice(str, Enum):
 
 
 class LmPrecisionChoice(str, Enum):
-    """The same for the language model, which onnx can also read in few bits."""
+    """The same for the language model, which some engines can also read in few bits."""
 
     FP32 = "fp32"
     FP16 = "fp16"
     BF16 = "bf16"
     INT8 = "int8"
     INT4 = "int4"
+    FP8 = "fp8"
 
 
 LmOption = Annotated[
@@ -64,7 +65,8 @@ DtypeOption = Annotated[
     typer.Option(
         "--dtype",
         help="Precision of the language model's weights; int8 and int4 are for onnx, while the "
-        "other engines get bf16.",
+        "other engines get bf16. fp8 is for TensorRT-LLM and refused until that engine can be "
+        "built.",
     ),
 ]
 CodecDtypeOption = Annotated[

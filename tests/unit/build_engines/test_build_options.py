@@ -17,6 +17,7 @@ from duologue.runtime.errors import ConfigError
         ({"dtype": "int4"}, "dtype is 'int4'; allowed: float32, float16, bfloat16"),
         ({"codec_dtype": "fp16"}, "codec_dtype is 'fp16'; allowed: float32"),
         ({"quantization": "int2"}, "quantization is 'int2'; allowed: None, int8, int4"),
+        ({"quantization": "fp8"}, "fp8.*TensorRT-LLM.*allowed: fp32, fp16, bf16"),
         ({"quantization": "int8", "engines": ("torch",)}, "only with the engine onnx"),
         ({"tensor_parallel": 0}, "tensor_parallel is 0; allowed: 1 or more"),
         ({"max_rows": 0}, "max_rows is 0"),

@@ -66,6 +66,18 @@ def test_few_bits_are_asked_for_as_a_precision(sources: Path, tmp_path: Path) ->
     assert (engines["onnx"]["dtype"], engines["torch"]["dtype"]) == ("int8", "bfloat16")
 
 
+@pytest.mark.parametrize("engine", ["onnx", "torch", "trtllm"])
+def test_fp8_is_a_choice_that_no_engine_takes_yet(
+    sources: Path, tmp_path: Path, engine: str
+) -> None:
+    result = run(sources, tmp_path / "out", "--dtype", "fp8", "--engine", engine)
+    assert result.exit_code == 2
+    assert "no engine of this version takes fp8" in result.stderr
+    assert "TensorRT-LLM" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
 def test_limits_are_taken_over(sources: Path, tmp_path: Path) -> None:
     result = run(sources, tmp_path / "out", "--no-parity", "--max-rows", "256", "--max-slots", "2")
     assert result.exit_code == 0, result.output
