@@ -15,9 +15,9 @@ Precision = Literal["float32", "float16", "bfloat16"]
 Quantization = Literal["int8", "int4", "fp8"]
 QUANTIZATIONS: dict[str, Quantization] = {"int8": "int8", "int4": "int4", "fp8": "fp8"}
 _WHY_NO_FP8 = (
-    "no engine of this version takes fp8 weights: TensorRT-LLM will, on a GPU of compute capability "
-    "8.9 or more (Ada, Hopper), once its checkpoint carries scales measured on a trained model; "
-    "allowed: fp32, fp16, bf16, and for onnx int8, int4"
+    "no engine of this version takes fp8 weights: TensorRT-LLM will, on a GPU of compute "
+    "capability 8.9 or more (Ada, Hopper), once its checkpoint carries scales measured on a "
+    "trained model; allowed: fp32, fp16, bf16, and for onnx int8, int4"
 )
 PRECISIONS: dict[str, Precision] = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 """Precision as the user names it -> as the bundle names it."""
