@@ -17,8 +17,9 @@ _RESOLUTIONS = ((800, 60), (1280, 80), (2048, 128))
 # In amplitude of a sine; what is softer (-80 dB of full scale) nobody hears.
 _FLOOR = 1e-4
 # Harmonics up to here are read, through a window that tells those of 70 Hz apart.
-_HINT_HZ, _HINT_WINDOW_S = 1500.0, 0.085
-_HINT_SMOOTHED_HZ, _HINTS_PER_FRAME = 250.0, 2
+_RIPPLE_HZ, _RIPPLE_WINDOW_S, _SMOOTHED_HZ = 1500.0, 0.085, 250.0
+_RIPPLE_HOP_S = 0.02
+_HINTS_PER_FRAME = 2
 
 
 class Spectra(nn.Module):
@@ -45,21 +46,47 @@ class Spectra(nn.Module):
         return magnitude, self.filters @ magnitude
 
 
+class Ripples(nn.Module):
+    """The harmonics of a voice: its log spectrum below 1.5 kHz less the smooth envelope."""
+
+    window: Tensor
+
+    def __init__(self, sample_rate_hz: int, hop: int) -> None:
+        super().__init__()
+        self.size = 2 ** round(math.log2(_RIPPLE_WINDOW_S * sample_rate_hz))
+        self.hop = hop
+        self.num_bins = round(_RIPPLE_HZ * self.size / sample_rate_hz)
+        self.spread = 2 * round(_SMOOTHED_HZ * self.size / sample_rate_hz / 2) + 1
+        self.register_buffer("window", torch.hann_window(self.size))
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """[B, N] -> [B, frames, num_bins]."""
+        spectrum = torch.stft(
+            samples, self.size, self.hop, window=self.window, return_complex=True
+        )[:, : self.num_bins].transpose(1, 2)
+        power = spectrum.real.square() + spectrum.imag.square()
+        log = (power / self.size**2 + _FLOOR**2).log() / 2
+        smooth = F.avg_pool1d(log, self.spread, 1, self.spread // 2, count_include_pad=False)
+        return log - smooth
+
+
 class ReconstructionLoss(nn.Module):
-    """Mean over resolutions of log-mel, log-magnitude and magnitude differences."""
+    """Differences of log-mel, log-magnitude and magnitude at all resolutions, and of harmonics."""
 
     def __init__(self, sample_rate_hz: int) -> None:
         super().__init__()
         self.spectra = nn.ModuleList(
             Spectra(size, num_mels, sample_rate_hz) for size, num_mels in _RESOLUTIONS
         )
+        self.ripples = Ripples(sample_rate_hz, round(_RIPPLE_HOP_S * sample_rate_hz))
 
     def forward(self, decoded: Tensor, wanted: Tensor) -> dict[str, Tensor]:
         """Compare [B, N] with [B, N].
 
         Returns:
             "mel": mean difference of log-mel magnitudes, "stft": of log magnitudes (both in
-            nepers), "convergence": difference of magnitudes relative to those wanted.
+            nepers), "convergence": difference of magnitudes relative to those wanted,
+            "harmonics": mean difference of `Ripples`.
         """
         terms: dict[str, list[Tensor]] = {"mel": [], "stft": [], "convergence": []}
         for spectra in self.spectra:
@@ -71,7 +98,11 @@ class ReconstructionLoss(nn.Module):
             error = (magnitude - wanted_magnitude).square().sum(dim=(1, 2)).sqrt()
             scale = wanted_magnitude.square().sum(dim=(1, 2)).sqrt()
             terms["convergence"].append((error / (scale + _FLOOR * 100)).mean())
-        return {name: torch.stack(values).mean() for name, values in terms.items()}
+        means = {name: torch.stack(values).mean() for name, values in terms.items()}
+        with torch.no_grad():
+            wanted_ripples = self.ripples(wanted)
+        means["harmonics"] = F.l1_loss(self.ripples(decoded), wanted_ripples)
+        return means
 
 
 class PitchHint(nn.Module):
@@ -81,31 +112,14 @@ class PitchHint(nn.Module):
     nothing else tells the encoder that pitch is worth its codes.
     """
 
-    window: Tensor
-
     def __init__(self, latent_dim: int, sample_rate_hz: int, samples_per_frame: int) -> None:
         super().__init__()
-        self.size = 2 ** round(math.log2(_HINT_WINDOW_S * sample_rate_hz))
-        self.hop = samples_per_frame // _HINTS_PER_FRAME
-        self.num_bins = round(_HINT_HZ * self.size / sample_rate_hz)
-        self.spread = 2 * round(_HINT_SMOOTHED_HZ * self.size / sample_rate_hz / 2) + 1
-        self.register_buffer("window", torch.hann_window(self.size))
-        self.head = nn.Linear(latent_dim, _HINTS_PER_FRAME * self.num_bins)
+        self.ripples = Ripples(sample_rate_hz, samples_per_frame // _HINTS_PER_FRAME)
+        self.head = nn.Linear(latent_dim, _HINTS_PER_FRAME * self.ripples.num_bins)
 
     def forward(self, latents: Tensor, wanted: Tensor) -> Tensor:
         """Mean difference between ripples that [B, T, latent_dim] tell and those of [B, N']."""
-        num_rows = latents.shape[0]
-        told = self.head(latents.float()).view(num_rows, -1, self.num_bins)
-        return F.l1_loss(told, self.ripples(wanted)[:, : told.shape[1]])
-
-    @torch.no_grad()
-    def ripples(self, samples: Tensor) -> Tensor:
-        """[B, N'] -> [B, frames, num_bins]: log spectrum less its smooth envelope."""
-        spectrum = torch.stft(
-            samples, self.size, self.hop, window=self.window, return_complex=True
-        )[:, : self.num_bins]
-        log = (spectrum.abs() / self.size + _FLOOR).log()
-        smooth = F.avg_pool1d(
-            log.transpose(1, 2), self.spread, 1, self.spread // 2, count_include_pad=False
-        )
-        return log.transpose(1, 2) - smooth
+        told = self.head(latents.float()).view(len(latents), -1, self.ripples.num_bins)
+        with torch.no_grad():
+            found = self.ripples(wanted)[:, : told.shape[1]]
+        return F.l1_loss(told, found)

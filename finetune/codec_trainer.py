@@ -42,7 +42,7 @@ _VECTORS_PER_CODE = 6
 # A crop's decoded window is a part of it this often, to sound right with little context.
 _CUT_WINDOW = 0.5
 _SHORTEST_WINDOW = 6
-_TERM_WEIGHTS = {"mel": 2.0, "stft": 1.0, "convergence": 1.0, "pitch": 1.0}
+_TERM_WEIGHTS = {"mel": 2.0, "stft": 1.0, "convergence": 1.0, "harmonics": 1.0, "pitch": 1.0}
 
 
 class TrainingFailedError(DuologueError):
