@@ -10,8 +10,9 @@
 
 (The codec's engines stand there too, under names of their own.) `status` is "built" or says why
 not; files are relative to the bundle. `dtype` is the precision of the weights: of "torch" on a
-GPU (on a CPU it computes in float32), of "onnx" as stored: it computes in float32, or with
-"int8" and "int4" on quantised weights, which have a graph and a file of their own.
+GPU that can take it (see `precision`; on a CPU it computes in float32), of "onnx" as stored: it
+computes in float32, or with "int8" and "int4" on quantised weights, which have a graph and a file
+of their own.
 """
 
 from __future__ import annotations
@@ -19,15 +20,24 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from duologue.runtime.backbone.base import Backbone
+from duologue.runtime.backbone.precision import (
+    Precision,
+    check_overflow,
+    precisions_for,
+    settle,
+)
+from duologue.runtime.backbone.slots import KV_MEMORY_HINT
 from duologue.runtime.config import Bundle, LmConfig
 from duologue.runtime.errors import ConfigError, EngineUnavailableError
 
 AUTO = "auto"
 BUILT = "built"
+_CUDA_DEVICE = "cuda"
 _GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
 
 
@@ -142,15 +152,39 @@ def _create_torch(request: EngineRequest) -> Backbone:
         raise EngineUnavailableError("engine torch needs torch: pip install 'duologue[gpu]'")
     from duologue.runtime.backbone.torch_backbone import TorchBackbone
 
-    has_gpu = _has_gpu()
-    return TorchBackbone(
+    load = partial(
+        TorchBackbone,
         request.lm,
         request.path("weights"),
         max_slots=request.max_slots,
         max_rows=request.max_rows,
-        dtype=str(request.entry.get("dtype")) if has_gpu else "float32",
-        device="cuda" if has_gpu else "cpu",
     )
+    return _on_gpu(load, str(request.entry.get("dtype"))) if _has_gpu() else load()
+
+
+def _on_gpu(load: Callable[..., Backbone], wanted: str) -> Backbone:
+    """Load the torch engine in the best precision that this GPU can take."""
+    import torch
+
+    def attempt(precision: Precision) -> Backbone:
+        try:
+            backbone = load(
+                dtype=precision.dtype, attention=precision.attention, device=_CUDA_DEVICE
+            )
+            check_overflow(backbone)
+        except torch.OutOfMemoryError as error:
+            raise ConfigError(
+                f"the language model does not fit into the GPU's memory in {precision.dtype}: "
+                f"{KV_MEMORY_HINT}"
+            ) from error
+        return backbone
+
+    precisions = precisions_for(
+        wanted,
+        torch.cuda.get_device_capability(),
+        has_flash=torch.backends.cuda.is_flash_attention_available(),
+    )
+    return settle(wanted, precisions, attempt)
 
 
 def _create_onnx(request: EngineRequest) -> Backbone:

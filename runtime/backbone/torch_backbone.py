@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from duologue.runtime.backbone.base import BackboneSpec, PrefixHandle
+from duologue.runtime.backbone.precision import Attention
 from duologue.runtime.backbone.slots import KV_MEMORY_HINT, SlotTable
 from duologue.runtime.backbone.torch_body import KvCache, Tensor, TorchBody, make_rows
 from duologue.runtime.config import LmConfig
@@ -52,6 +53,7 @@ class TorchBackbone:
         max_rows: rows per sequence.
         dtype: "float32", "float16" or "bfloat16", of weights and KV cache.
         device: "cpu", "cuda" or "cuda:N".
+        attention: how attention is computed, see `precision`.
 
     Raises:
         ConfigError: a value is out of range, the weights do not fit the model, or memory does
@@ -67,13 +69,14 @@ class TorchBackbone:
         max_rows: int,
         dtype: str = "float32",
         device: str = "cpu",
+        attention: Attention = "sdpa",
     ) -> None:
         if dtype not in DTYPES:
             raise ConfigError(f"dtype is {dtype!r}; allowed: {', '.join(DTYPES)}")
         self._slots = SlotTable(lm, max_slots, max_rows)
         self._device = device
         kind = DTYPES[dtype]
-        self._body = TorchBody(lm, weights_path, max_rows, kind, torch.device(device))
+        self._body = TorchBody(lm, weights_path, max_rows, kind, torch.device(device), attention)
         self.spec = BackboneSpec(
             lm=lm,
             engine="torch",

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from duologue.runtime.backbone.layout import EMBEDDING, FINAL_NORM, head_name, lm_shapes
+from duologue.runtime.backbone.precision import Attention
 from duologue.runtime.backbone.rotary import rotary_tables
 from duologue.runtime.backbone.tensor_file import StoredTensor, TensorFile
 from duologue.runtime.config import LmConfig
@@ -55,6 +56,7 @@ class TorchBody:
         max_rows: positions to prepare for.
         dtype: of weights, activations and KV cache.
         device: where.
+        attention: how attention is computed, see `precision`.
 
     Raises:
         ConfigError: the file is damaged, or a tensor is missing or of another shape.
@@ -67,8 +69,10 @@ class TorchBody:
         max_rows: int,
         dtype: torch.dtype,
         device: torch.device,
+        attention: Attention = "sdpa",
     ) -> None:
         self.lm = lm
+        self._attention_kind = attention
         stored = TensorFile(weights_path)
         self._weights = {
             name: _to_torch(stored.require(name, shape), dtype, device)
@@ -109,16 +113,26 @@ class TorchBody:
         keys, values = cache.keys[layer], cache.values[layer]
         keys[rows.slots[:, None], :, rows.positions] = key
         values[rows.slots[:, None], :, rows.positions] = value
-        places = torch.arange(rows.longest, device=hidden.device)
-        mask = places <= rows.positions[:, None, :, None]
-        mixed = F.scaled_dot_product_attention(
+        mixed = self._mix(
             query.transpose(1, 2),
             keys[rows.slots, :, : rows.longest],
             values[rows.slots, :, : rows.longest],
-            attn_mask=mask,
-            enable_gqa=True,
+            rows,
         )
         return self._project(f"{prefix}o_proj.weight", mixed.transpose(1, 2).flatten(2))
+
+    def _mix(self, query: Tensor, keys: Tensor, values: Tensor, rows: Rows) -> Tensor:
+        """Attention of [B, heads, S, head_dim] over [B, kv heads, R, head_dim]."""
+        batch, _, num_rows, _ = query.shape
+        if self._attention_kind == "flash" and batch == 1 and num_rows in (1, rows.longest):
+            # The kernel takes no mask: one row sees all there is, a whole prompt is causal.
+            return F.scaled_dot_product_attention(
+                query, keys, values, is_causal=num_rows > 1, enable_gqa=True
+            )
+        mask = torch.arange(rows.longest, device=query.device) <= rows.positions[:, None, :, None]
+        if self._attention_kind == "eager":
+            return attend(query, keys, values, mask)
+        return F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, enable_gqa=True)
 
     def _project(self, name: str, values: Tensor) -> Tensor:
         return F.linear(values, self._weights[name])
@@ -134,6 +148,26 @@ class TorchBody:
         cos, sin = self._cos[positions][:, :, None], self._sin[positions][:, :, None]
         first, second = heads.chunk(2, dim=-1)
         return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+
+
+def attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+    """Attention in plain matrix products, the softmax in float32.
+
+    Args:
+        query: [B, heads, S, head_dim].
+        keys: [B, kv heads, R, head_dim]; neighbouring query heads share one of them.
+        values: like the keys.
+        mask: [B, 1, S, R], True where a row may look.
+
+    Returns:
+        [B, heads, S, head_dim].
+    """
+    sharers = query.shape[1] // keys.shape[1]
+    keys, values = (table.repeat_interleave(sharers, dim=1) for table in (keys, values))
+    scores = (query @ keys.transpose(2, 3)).float() * query.shape[-1] ** -0.5
+    weights = scores.masked_fill(~mask, -torch.inf).softmax(dim=-1)
+    mixed: Tensor = weights.to(values.dtype) @ values
+    return mixed
 
 
 def make_rows(slots: Sequence[int], starts: Sequence[int], num_rows: int, device: str) -> Rows:
