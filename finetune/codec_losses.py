@@ -67,7 +67,8 @@ class Ripples(nn.Module):
         power = spectrum.real.square() + spectrum.imag.square()
         log = (power / self.size**2 + _FLOOR**2).log() / 2
         smooth = F.avg_pool1d(log, self.spread, 1, self.spread // 2, count_include_pad=False)
-        return log - smooth
+        ripples: Tensor = log - smooth
+        return ripples
 
 
 class ReconstructionLoss(nn.Module):
