@@ -91,24 +91,8 @@ class CodecTrainer:
             TrainingFailedError: the loss is not a number.
         """
         self._set_learning_rate()
-        window = self._window(batch.samples.shape[1] // self.parameters.input_samples_per_frame)
-        with torch.autocast(self.options.device, torch.bfloat16, enabled=self.options.bf16):
-            made = reconstruct(
-                self.codec,
-                self.quantizer,
-                batch.samples.to(self.options.device),
-                window,
-                self.parameters.window_samples,
-            )
-        frame = self.parameters.samples_per_frame
-        wanted = batch.wanted[:, window.start * frame : window.stop * frame]
-        terms = self.loss(made.samples, wanted.to(self.options.device))
-        whole = batch.wanted.to(self.options.device)
-        terms["pitch"] = self.hint(made.quantized.latents, whole)
-        total: Tensor = sum(
-            (_TERM_WEIGHTS[name] * value for name, value in terms.items()),
-            self.options.commitment * made.quantized.commitment,
-        )
+        values = self._losses(batch)
+        total = values["total"]
         if not torch.isfinite(total):
             raise TrainingFailedError(
                 f"the loss is {float(total.detach())} at step {self.step}; lower learning_rate"
@@ -121,9 +105,25 @@ class CodecTrainer:
         for optimizer in self.optimizers:
             optimizer.step()
         self.step += 1
-        usage = float(made.quantized.usage.mean())
-        values = {"total": total, "commitment": made.quantized.commitment, **terms}
-        return {name: float(value.detach()) for name, value in values.items()} | {"usage": usage}
+        return {name: float(value.detach()) for name, value in values.items()}
+
+    def _losses(self, batch: CropBatch) -> dict[str, Tensor]:
+        """All terms, their weighted sum "total", and "usage" of the codebooks."""
+        samples = batch.samples.to(self.options.device)
+        wanted = batch.wanted.to(self.options.device)
+        window = self._window(samples.shape[1] // self.parameters.input_samples_per_frame)
+        longest = self.parameters.window_samples
+        with torch.autocast(self.options.device, torch.bfloat16, enabled=self.options.bf16):
+            made = reconstruct(self.codec, self.quantizer, samples, window, longest)
+        frame = self.parameters.samples_per_frame
+        terms = self.loss(made.samples, wanted[:, window.start * frame : window.stop * frame])
+        terms["pitch"] = self.hint(made.quantized.latents, wanted)
+        commitment, usage = made.quantized.commitment, made.quantized.usage.mean()
+        total = sum(
+            (_TERM_WEIGHTS[name] * value for name, value in terms.items()),
+            self.options.commitment * commitment,
+        )
+        return {"total": total, "commitment": commitment, **terms, "usage": usage}
 
     def start_codebooks(self, source: CropSource) -> None:
         """Fit the codebooks to latents of some crops, others than those of any step."""
@@ -217,20 +217,21 @@ def train_codec(
     files = find_audio(audio_dir, name_starts_with)
     source = CropSource(files, trainer.parameters, options.batch_s)
     batches = source.batches(options.seed, trainer.step)
-    sums: list[dict[str, float]] = []
-    started = time.monotonic()
+    rows: list[dict[str, float]] = []
     while trainer.step < options.num_steps:
         if trainer.step >= options.unquantized_steps and not trainer.quantizer.is_ready:
             trainer.start_codebooks(source)
-        sums.append(trainer.train_step(next(batches)))
-        if trainer.step % options.log_every == 0 or trainer.step == options.num_steps:
-            mean = {name: float(np.mean([row[name] for row in sums])) for name in sums[0]}
-            mean["step_s"] = (time.monotonic() - started) / len(sums)
+        started = time.monotonic()
+        rows.append(trainer.train_step(next(batches)))
+        rows[-1]["step_s"] = time.monotonic() - started
+        is_last = trainer.step == options.num_steps
+        if is_last or trainer.step % options.log_every == 0:
+            mean = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+            rows = []
             _log(output_dir, trainer.step, mean)
             if on_log is not None:
                 on_log(trainer.step, mean)
-            sums, started = [], time.monotonic()
-        if trainer.step % options.save_every == 0 or trainer.step == options.num_steps:
+        if is_last or trainer.step % options.save_every == 0:
             trainer.save(output_dir)
     return trainer
 
