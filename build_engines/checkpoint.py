@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from duologue.build_engines import checkpoint_config
+from duologue.build_engines import checkpoint_config, generation_config
 from duologue.build_engines.safetensors_writer import TensorEntry, row_blocks, write_safetensors
 from duologue.build_engines.tensor_source import open_tensors
 from duologue.runtime.backbone.layout import EMBEDDING, FINAL_NORM, HEAD, lm_shapes
@@ -83,8 +83,8 @@ def read_checkpoint(directory: Path) -> Checkpoint:
         directory,
         lm,
         checkpoint_config.token_ids(config, generation, ids),
-        checkpoint_config.sampling(generation, lm.num_channels),
-        checkpoint_config.max_length(generation),
+        generation_config.sampling(generation, lm.num_channels),
+        generation_config.max_length(generation),
         source,
     )
 

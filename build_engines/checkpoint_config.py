@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from duologue.runtime.config import LmConfig, TokenIds
-from duologue.runtime.core import ChannelSampling
 from duologue.runtime.errors import ConfigError
 
 ARCHITECTURES = ("AsteroidTTSInstruct", "MossTTSDForCausalLM")
@@ -21,8 +20,6 @@ END_OF_SPEECH = "<|end_of_speech|>"
 FIRST_CODE = "<0>"
 CLASS_DEFAULTS = {"channels": 8, "speech_pad_token": 1024, "speech_vocab_size": 1025}
 """What the reference's configuration class assumes where `config.json` is silent."""
-DEFAULT_SAMPLING = ChannelSampling(do_sample=True, temperature=0.8, top_k=50, top_p=0.95)
-"""Where the generation config is silent about how to sample."""
 _UNSUPPORTED = {
     "attention_bias": (False, None),
     "use_sliding_window": (False, None),
@@ -75,7 +72,7 @@ def lm_config(config: Json, *, tied_heads: bool) -> LmConfig:
         num_heads=_whole(config, "num_attention_heads"),
         num_kv_heads=_whole(config, "num_key_value_heads"),
         head_dim=_whole(config, "head_dim"),
-        rms_norm_eps=_number(config, "rms_norm_eps"),
+        rms_norm_eps=number(config, "rms_norm_eps"),
         rope_theta=_rope_theta(config),
         max_position_embeddings=_whole(config, "max_position_embeddings"),
         tied_heads=tied_heads,
@@ -83,7 +80,18 @@ def lm_config(config: Json, *, tied_heads: bool) -> LmConfig:
 
 
 def special_ids(directory: Path) -> dict[str, int]:
-    """Token -> id of the tokenizer's vocabulary and added tokens."""
+    """Token -> id of the tokenizer's vocabulary and added tokens.
+
+    Raises:
+        ConfigError: a file of the tokenizer is no JSON, or is laid out otherwise.
+    """
+    try:
+        return _special_ids(directory)
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        raise ConfigError(f"the tokenizer in {directory} cannot be read: {error!r}") from error
+
+
+def _special_ids(directory: Path) -> dict[str, int]:
     tokenizer = read_json(directory / "tokenizer.json", optional=True)
     ids: dict[str, int] = dict(tokenizer.get("model", {}).get("vocab", {}))
     ids.update(read_json(directory / "added_tokens.json", optional=True))
@@ -111,7 +119,6 @@ def token_ids(config: Json, generation: Json, ids: Mapping[str, int]) -> TokenId
     end = ids.get(END_OF_SPEECH, config.get("speech_eos_token"))
     pad = config.get("eos_token_id")
     pad = config.get("pad_token_id") if not isinstance(pad, int) else pad
-    eos = generation.get("eos_token_id")
     tokens = TokenIds(
         speech_start=start,
         speech_stop=stop,
@@ -120,71 +127,17 @@ def token_ids(config: Json, generation: Json, ids: Mapping[str, int]) -> TokenId
         speech_pad=_within(
             config, "speech_vocab_size", "speech_pad_token", _whole(config, "speech_pad_token")
         ),
-        eos=tuple(eos) if isinstance(eos, list) else () if eos is None else (int(eos),),
+        eos=_eos_ids(generation.get("eos_token_id")),
     )
     _within(config, "vocab_size", "speech_token_range", stop - 1)
     return tokens
 
 
-def max_length(generation: Json) -> int | None:
-    """Rows at which the reference stops, the delayed prompt counted; None where it is silent.
-
-    Raises:
-        ConfigError: no positive number.
-    """
-    found = generation.get("max_length")
-    if found is None:
-        return None
-    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
-        raise ConfigError(f"max_length is {found!r}; allowed: a positive whole number")
-    return found
-
-
-def sampling(generation: Json, num_channels: int) -> tuple[ChannelSampling, ...]:
-    """How each channel samples.
-
-    `do_samples` and `layers` say it per channel, and a processor that `layers` leaves out is
-    left out. Without them, the usual keys hold for all channels, and a temperature of 0.8, top-p
-    of 0.95 and top-k of 50 where these are silent as well.
-
-    Raises:
-        ConfigError: the lists have not one entry per channel.
-    """
-    do_samples, layers = generation.get("do_samples"), generation.get("layers")
-    shared = _channel_sampling(
-        bool(generation.get("do_sample", True)),
-        {
-            "temperature": generation.get("temperature", DEFAULT_SAMPLING.temperature),
-            "top_k": generation.get("top_k", DEFAULT_SAMPLING.top_k),
-            "top_p": generation.get("top_p", DEFAULT_SAMPLING.top_p),
-            "repetition_penalty": generation.get("repetition_penalty"),
-        },
-    )
-    if do_samples is None:
-        return (shared,) * num_channels
-    for name, values in (("do_samples", do_samples), ("layers", layers)):
-        if values is not None and len(values) != num_channels:
-            raise ConfigError(f"{name} has {len(values)} entries; allowed: {num_channels}")
-    if layers is None:
-        return tuple(
-            shared if do_sample else ChannelSampling(do_sample=False) for do_sample in do_samples
-        )
-    return tuple(
-        _channel_sampling(bool(do_sample), layer)
-        for do_sample, layer in zip(do_samples, layers, strict=True)
-    )
-
-
-def _channel_sampling(do_sample: bool, layer: Json) -> ChannelSampling:
-    temperature, top_k, top_p = (layer.get(name) for name in ("temperature", "top_k", "top_p"))
-    penalty = layer.get("repetition_penalty")
-    return ChannelSampling(
-        do_sample=do_sample,
-        temperature=None if temperature is None else float(temperature),
-        top_k=None if top_k is None else int(top_k),
-        top_p=None if top_p is None else float(top_p),
-        repetition_penalty=None if penalty is None else float(penalty),
-    )
+def _eos_ids(found: object) -> tuple[int, ...]:
+    ids = [] if found is None else found if isinstance(found, list) else [found]
+    if not all(isinstance(each, int) for each in ids):
+        raise ConfigError(f"eos_token_id is {found!r}; allowed: an id, or a list of ids")
+    return tuple(ids)
 
 
 def _speech_range(config: Json, ids: Mapping[str, int]) -> tuple[int, int]:
@@ -219,10 +172,15 @@ def _rope_theta(config: Json) -> float:
     nested = config.get("rope_parameters") or {}
     if nested.get("rope_type", "default") != "default":
         raise ConfigError(f"rope_parameters is {nested!r}; allowed: rope_type 'default'")
-    return _number(nested if "rope_theta" in nested else config, "rope_theta")
+    return number(nested if "rope_theta" in nested else config, "rope_theta")
 
 
-def _number(config: Json, name: str) -> float:
+def number(config: Json, name: str) -> float:
+    """A number of a JSON object.
+
+    Raises:
+        ConfigError: it is missing and has no default, or is no number.
+    """
     value = config.get(name, CLASS_DEFAULTS.get(name))
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ConfigError(f"{name} is {value!r}; allowed: a number")

@@ -23,6 +23,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from duologue.build_engines.tensor_source import why_unreadable
 from duologue.runtime.codec.xy.parameters import XyParameters
 from duologue.runtime.codec.xy.tokenizer import XyTokenizer
 from duologue.runtime.config import CodecConfig
@@ -163,7 +164,9 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         else:
             data = torch.load(path, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
-        raise ConfigError(f"codec checkpoint {path.name} is no file of tensors: {error}") from error
+        raise ConfigError(
+            f"codec checkpoint {path.name} is no file of tensors: {why_unreadable(error)}"
+        ) from error
     if isinstance(data, dict) and isinstance(data.get("generator"), dict):
         data = data["generator"]
     if not isinstance(data, dict) or not all(isinstance(t, Tensor) for t in data.values()):

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +22,7 @@ from duologue.runtime.errors import ConfigError, EngineUnavailableError
 
 SAFETENSORS_FILE = "model.safetensors"
 TORCH_FILE = "pytorch_model.bin"
+_FOREIGN_OBJECT = re.compile(r"GLOBAL:? ([\w.]+)")
 _TORCH_DTYPES = {"torch.float32": "F32", "torch.float16": "F16", "torch.bfloat16": "BF16"}
 
 
@@ -47,6 +50,18 @@ def open_tensors(directory: Path) -> Mapping[str, StoredTensor]:
         f"{directory} has no weights; allowed: {SAFETENSORS_FILE} or {TORCH_FILE}, "
         "each also in shards with an .index.json"
     )
+
+
+def why_unreadable(error: Exception) -> str:
+    """What is wrong with a torch file, in one line.
+
+    Torch's own words for a pickle of other things advise to execute it.
+    """
+    if isinstance(error, pickle.UnpicklingError):
+        found = _FOREIGN_OBJECT.search(str(error))
+        name = f" ({found.group(1)})" if found else ""
+        return f"it holds Python objects{name}, which are never executed"
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _open_shards(directory: Path, index: Path) -> dict[str, StoredTensor]:
@@ -83,13 +98,16 @@ def _open_torch(path: Path) -> dict[str, StoredTensor]:
         raise EngineUnavailableError(
             f"{path.name} needs torch to be read: pip install 'duologue[build]'"
         ) from error
+    is_mapped = zipfile.is_zipfile(path)
     try:
-        state = torch.load(
-            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-        )
+        with warnings.catch_warnings():
+            # Torch wonders aloud about pickles that it then refuses.
+            warnings.simplefilter("ignore", UserWarning)
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=is_mapped)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ConfigError(f"{path} is cut off or is no file of tensors: {reason}") from error
+        raise ConfigError(
+            f"{path} is cut off or is no file of tensors: {why_unreadable(error)}"
+        ) from error
     if not isinstance(state, dict):
         raise ConfigError(f"{path} holds a {type(state).__name__}; allowed: a state dict")
     return {str(name): _from_torch(path, name, tensor) for name, tensor in state.items()}

@@ -144,6 +144,18 @@ def test_a_pickle_that_is_no_tensor_file_is_refused_and_not_executed(
     assert not (folder / "trap-was-sprung").exists()
 
 
+def test_a_trap_in_a_file_of_torch_is_refused_without_advice_to_spring_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    (folder / WEIGHTS).unlink()
+    torch.save({"a": _Trap()}, folder / "pytorch_model.bin")
+    with pytest.raises(ConfigError, match=r"holds Python objects.*never executed") as caught:
+        read_checkpoint(folder)
+    assert "weights_only" not in str(caught.value)
+    assert not (folder / "trap-was-sprung").exists()
+
+
 @pytest.mark.parametrize("kept", [0, 100, -100])
 def test_a_bin_that_is_cut_off_is_refused(folder: Path, kept: int) -> None:
     path = folder / "pytorch_model.bin"

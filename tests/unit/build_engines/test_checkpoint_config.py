@@ -1,4 +1,4 @@
-"""config.json, generation_config.json and the tokenizer's ids."""
+"""config.json and the tokenizer's ids."""
 
 from __future__ import annotations
 
@@ -11,17 +11,14 @@ import pytest
 from duologue.build_engines.checkpoint_config import (
     lm_config,
     read_json,
-    sampling,
     special_ids,
     token_ids,
 )
-from duologue.runtime.core import ChannelSampling
 from duologue.runtime.errors import ConfigError
 
 DATA = Path(__file__).parents[2] / "golden" / "data" / "lm_scaled"
 CONFIG: dict[str, Any] = json.loads((DATA / "config.json").read_text())
 IDS = special_ids(DATA)
-DEFAULT = ChannelSampling(True, 0.8, 50, 0.95)
 
 
 def _without(*names: str) -> dict[str, Any]:
@@ -97,32 +94,17 @@ def test_ids_that_cannot_be_are_refused(
         token_ids({**CONFIG, **changes}, {}, ids)
 
 
-def test_sampling_is_read_channel_by_channel() -> None:
-    layers = [{"temperature": 1, "top_k": 5}, {"repetition_penalty": 1.1}]
-    got = sampling({"do_samples": [True, False], "layers": layers}, 2)
-    assert got == (
-        ChannelSampling(True, temperature=1.0, top_k=5),
-        ChannelSampling(False, repetition_penalty=1.1),
-    )
+@pytest.mark.parametrize("eos", ["256", [256, "257"], 1.5])
+def test_ends_of_another_type_are_refused(eos: object) -> None:
+    with pytest.raises(ConfigError, match=r"eos_token_id is .*allowed: an id"):
+        token_ids(CONFIG, {"eos_token_id": eos}, IDS)
 
 
-@pytest.mark.parametrize(
-    ("generation", "wanted"),
-    [
-        ({}, (DEFAULT, DEFAULT)),
-        ({"do_sample": False, "top_k": 7}, (ChannelSampling(False, 0.8, 7, 0.95),) * 2),
-        ({"do_samples": [True, False]}, (DEFAULT, ChannelSampling(False))),
-    ],
-)
-def test_silence_means_the_documented_defaults(
-    generation: dict[str, Any], wanted: tuple[ChannelSampling, ...]
-) -> None:
-    assert sampling(generation, 2) == wanted
-
-
-def test_lists_of_another_length_are_refused() -> None:
-    with pytest.raises(ConfigError, match="layers has 1 entries; allowed: 2"):
-        sampling({"do_samples": [True, True], "layers": [{}]}, 2)
+@pytest.mark.parametrize("text", ['{"added_tokens": [3]}', '{"model": 1}'])
+def test_a_tokenizer_that_is_laid_out_otherwise_has_no_ids(tmp_path: Path, text: str) -> None:
+    (tmp_path / "tokenizer.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"the tokenizer in .* cannot be read"):
+        special_ids(tmp_path)
 
 
 def test_json_files_that_are_none_are_refused(tmp_path: Path) -> None:

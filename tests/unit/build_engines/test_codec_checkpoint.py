@@ -133,7 +133,7 @@ def test_pickle_that_would_run_code_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"generator": Intruder()}, "bad.pt")
-    with pytest.raises(ConfigError, match="no file of tensors"):
+    with pytest.raises(ConfigError, match="no file of tensors: it holds Python objects"):
         load(tmp_path / "bad.pt", codec_dir)
     assert not (tmp_path / "executed").exists()
 
