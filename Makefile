@@ -8,14 +8,14 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3; do \
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q
 # A CPU build of torch, for those who work on the code. `make talk` needs no torch.
 TORCH ?= torch==2.13.0
-UNIT := tests/unit tests/architecture tests/golden
+PYTEST := $(BIN)/pytest -q -n 2
 
-.PHONY: talk test quick dev lint types unit integration triton wheel clean
+.PHONY: talk test quick dev lint types unit golden integration triton wheel clean
 
 talk: $(VENV)/.talk
 	$(BIN)/duologue say examples/dialogue.txt -o talk.wav
 
-test: lint types unit integration triton wheel
+test: lint types unit golden integration triton wheel
 
 quick: lint types unit
 
@@ -29,11 +29,14 @@ types: $(VENV)/.dev
 	$(BIN)/mypy
 
 unit: $(VENV)/.dev
-	$(BIN)/pytest -q $(UNIT)
+	$(PYTEST) tests/unit tests/architecture
 	$(BIN)/pytest -q --doctest-modules --pyargs duologue.runtime.text duologue.runtime.lm
 
+golden: $(VENV)/.dev
+	$(PYTEST) tests/golden
+
 integration: $(VENV)/.dev
-	$(BIN)/pytest -q tests/integration
+	$(PYTEST) tests/integration
 
 triton: $(VENV)/.dev
 	$(BIN)/pytest -q -m triton tests/triton

@@ -51,6 +51,7 @@ RULES: dict[str, tuple[str, ...]] = {
         "runtime.stream",
         "runtime.synthesizer",
         "runtime.text.items",
+        "runtime.text.script",
         "runtime.voices",
     ),
     "runtime.serving": (
