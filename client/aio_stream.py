@@ -97,7 +97,12 @@ class AsyncSpeechStream:
             response = await self._take(self._chunk_timeout_s)
             if response is aio.EOF:
                 raise self._reader.cut_short()
-            chunk = self._reader.read(response)
+            try:
+                chunk = self._reader.read(response)
+            except DuologueError:
+                # Triton 2.51 keeps a request for ever whose cancel overtakes its error.
+                await self._await_end()
+                raise
         if self._acknowledge is not None and not chunk.is_last:
             await self._acknowledge(chunk)
         return chunk

@@ -105,7 +105,12 @@ class SpeechStream:
             response = self._take(self._chunk_timeout_s)
             if response is _END:
                 raise self._reader.cut_short()
-            chunk = self._reader.read(response)
+            try:
+                chunk = self._reader.read(response)
+            except DuologueError:
+                # Triton 2.51 keeps a request for ever whose cancel overtakes its error.
+                self._await_end()
+                raise
         if self._acknowledge is not None and not chunk.is_last:
             self._acknowledge(chunk)
         return chunk

@@ -136,6 +136,13 @@ def test_a_slow_reader_holds_the_model_back(door: Any, gateway: Gateway) -> None
     door.wait_until_idle()
 
 
+def test_refused_requests_leave_a_server_that_can_still_stop(gateway: Gateway) -> None:
+    """Its exit status is looked at when the last test is done."""
+    too_long = "[S1]" + "And so on. " * 1500
+    answers = [gateway.speak(too_long) for _ in range(30)]
+    assert {answer.error["code"] for answer in answers} == {"context_length_exceeded"}
+
+
 def test_callers_headers_never_reach_the_model(gateway: Gateway) -> None:
     hostile = {
         "grpc-timeout": "1n",
