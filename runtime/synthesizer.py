@@ -92,7 +92,7 @@ class Synthesizer:
         max_slots: int | None = None,
         codec: Codec | None = None,
     ) -> Synthesizer:
-        """Load a bundle.
+        """Load a bundle; its files are read to their end once, to compare their hashes.
 
         Args:
             bundle: "default" or a directory.
@@ -105,7 +105,7 @@ class Synthesizer:
             EngineUnavailableError: the engine cannot run here.
         """
         directory = resolve_bundle(bundle)
-        description = verify_bundle(directory)
+        description = verify_bundle(directory, hashes=True)
         tokenizer = TextTokenizer.from_file(directory / "tokenizer.json")
         backbone = load_backbone(description, directory, engine=engine, max_slots=max_slots)
         return cls(description, backbone, codec or load_codec(description, directory), tokenizer)

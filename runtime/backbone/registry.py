@@ -104,7 +104,8 @@ def load_backbone(
     if entry.get("status") != BUILT:
         raise EngineUnavailableError(
             f"bundle {bundle.name!r} has no {kind} engine ({entry.get('status')}); "
-            f"built: {', '.join(_built(bundle)) or 'none'}"
+            f"built: {', '.join(_built(bundle)) or 'none'}; "
+            "duologue build --engine torch or onnx makes one that runs here"
         )
     request = EngineRequest(
         bundle.lm,

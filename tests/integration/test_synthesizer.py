@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from duologue.models import default_bundle_path
 from duologue.runtime.core import SamplingOverrides, SpeechRequest, TurnTiming, Voice
 from duologue.runtime.errors import (
+    ConfigError,
     PromptTooLongError,
     RequestError,
     ScriptError,
@@ -139,3 +143,14 @@ def test_bad_input_gets_a_typed_error_that_names_it(
 ) -> None:
     with pytest.raises(error, match=named):
         synthesizer.submit(request_)
+
+
+def test_a_bundle_with_a_changed_file_is_refused(tmp_path: Path) -> None:
+    directory = tmp_path / "changed"
+    shutil.copytree(default_bundle_path(), directory)
+    weights = directory / "lm.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-50] ^= 0x55
+    weights.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"lm\.safetensors differs from what was built"):
+        Synthesizer.load(directory)
