@@ -30,7 +30,8 @@ types: $(VENV)/.dev
 
 unit: $(VENV)/.dev
 	$(PYTEST) tests/unit tests/architecture
-	$(BIN)/pytest -q --doctest-modules --pyargs duologue.runtime.text duologue.runtime.lm
+	$(BIN)/pytest -q --doctest-modules --pyargs duologue.runtime.text duologue.runtime.lm \
+		duologue.runtime.gateway
 
 golden: $(VENV)/.dev
 	$(PYTEST) tests/golden

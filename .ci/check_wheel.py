@@ -16,6 +16,8 @@ from duologue.models import default_bundle_path
 from duologue.model_repository import repository_path
 from duologue.runtime.synthesizer import Synthesizer
 assert "site-packages" in str(default_bundle_path()), default_bundle_path()
+from duologue.runtime.gateway.page import STATIC_DIR
+assert (STATIC_DIR / "index.html").is_file()
 assert (repository_path() / "dialogue_tts" / "config.pbtxt").is_file()
 with Synthesizer.load("default", engine="onnx") as synthesizer:
     speech = synthesizer.synthesize("[S1]Hi.[S2]Ho.", seed=1, max_frames=8)

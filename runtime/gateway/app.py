@@ -54,6 +54,12 @@ def create_app(house: House) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _typed)
+    _add_middleware(app, house)
+    return app
+
+
+def _add_middleware(app: FastAPI, house: House) -> None:
+    """The last one added is the outermost: answers to strangers carry CORS headers, too."""
     app.add_middleware(Threshold, house=house)
     cors = house.settings.api.cors
     if cors.enabled:
@@ -63,7 +69,6 @@ def create_app(house: House) -> FastAPI:
             allow_methods=cors.methods,
             allow_headers=cors.headers,
         )
-    return app
 
 
 async def _typed(request: Request, error: Exception) -> JSONResponse:
