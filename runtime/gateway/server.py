@@ -20,6 +20,7 @@ from duologue.runtime.gateway.metrics_app import create_metrics_app
 from duologue.runtime.gateway.settings import Settings
 
 START_TIMEOUT_S = 30.0
+CLIENT_SLACK_S = 1.0
 # What the event loop needs beyond the grace time to end its tasks.
 STOP_SLACK_S = 5.0
 _POLL_S = 0.01
@@ -57,7 +58,8 @@ class GatewayServer:
         """
         self._settings = settings
         self._grace_s = grace_s
-        chunk_timeout_s = settings.api.chunk_timeout
+        # The door's own watchdog is the first to act, and knows more.
+        chunk_timeout_s = settings.api.chunk_timeout + CLIENT_SLACK_S
         self.house: House = build_house(
             settings, client or AsyncDialogueClient(grpc_url, chunk_timeout_s=chunk_timeout_s)
         )

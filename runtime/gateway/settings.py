@@ -77,7 +77,8 @@ class ApiSettings(_Section):
     Attributes:
         host, port: address of the door; port 0 picks a free one.
         timeout: seconds that one request may take altogether.
-        chunk_timeout: seconds without audio from the model after which a request fails.
+        chunk_timeout: seconds that the model may take to its first audio, waiting included.
+        gap_timeout: seconds without audio in mid-stream after which a request fails.
         stall_timeout: seconds that a caller may take no byte of an answer.
         max_ahead: seconds of audio that the model may be ahead of the caller.
         max_streams: dialogues that are spoken at the same time.
@@ -91,6 +92,7 @@ class ApiSettings(_Section):
     port: Port = 9000
     timeout: Seconds = 300
     chunk_timeout: Seconds = 30
+    gap_timeout: Seconds = 10
     stall_timeout: Seconds = 60
     max_ahead: Seconds = 10
     max_streams: Annotated[int, Field(ge=1)] = 64

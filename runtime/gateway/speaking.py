@@ -102,7 +102,8 @@ async def _pieces(house: House, wanted: Wanted, visit: _Visit) -> AsyncGenerator
         is_last = False
         while not is_last:
             before = time.monotonic()
-            chunk = await _next_chunk(stream, deadline - before)
+            patience_s = api.chunk_timeout if line is None else api.gap_timeout
+            chunk = await _next_chunk(stream, patience_s, deadline - before)
             line = line or _Line(wanted, chunk.sample_rate_hz)
             data = await asyncio.to_thread(line.encode, chunk)
             visit.took(chunk, time.monotonic() - before)
@@ -115,11 +116,14 @@ async def _pieces(house: House, wanted: Wanted, visit: _Visit) -> AsyncGenerator
             return
 
 
-async def _next_chunk(stream: ChunkStream, timeout_s: float) -> AudioChunk:
+async def _next_chunk(stream: ChunkStream, patience_s: float, remaining_s: float) -> AudioChunk:
+    """The watchdog: the process of a model may die without anybody being told."""
     try:
-        return await asyncio.wait_for(stream.__anext__(), max(0.0, timeout_s))
+        return await asyncio.wait_for(stream.__anext__(), max(0.0, min(patience_s, remaining_s)))
     except asyncio.TimeoutError:
-        raise DeadlineError("the request took longer than the server allows") from None
+        if remaining_s <= patience_s:
+            raise DeadlineError("the request took longer than the server allows") from None
+        raise StreamTimeoutError(f"no audio came for {patience_s:g} s") from None
 
 
 def _as_kwargs(options: SpeechOptions) -> SpeechKwargs:

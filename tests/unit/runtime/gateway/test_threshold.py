@@ -80,6 +80,19 @@ def test_a_silent_model_ends_in_a_deadline(open_gateway: Open) -> None:
     assert gateway.client.streams[-1].is_left
 
 
+def test_silence_in_mid_stream_ends_in_an_error(open_gateway: Open) -> None:
+    gateway = open_gateway({"gap_timeout": 0.05})
+    events = gateway.speak("hold", response_format="pcm", stream_format="sse").events
+    assert events[-1]["error"]["code"] == "no_audio_in_time"
+    assert gateway.client.streams[-1].is_left
+
+
+def test_silence_from_the_start_has_its_status(open_gateway: Open) -> None:
+    gateway = open_gateway({"chunk_timeout": 0.05})
+    answer = gateway.speak("never")
+    assert (answer.status, answer.error["code"]) == (504, "no_audio_in_time")
+
+
 def test_a_reader_who_stalls_is_let_go(open_gateway: Open) -> None:
     gateway = open_gateway({"stall_timeout": 0.3})
     host, port = gateway.url.removeprefix("http://").split(":")
