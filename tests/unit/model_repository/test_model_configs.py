@@ -65,7 +65,7 @@ def test_only_the_streaming_model_is_decoupled(model: str) -> None:
     assert policy.decoupled == (model == contract.STREAMING_MODEL)
 
 
-@pytest.mark.parametrize("model", set(MODELS) - {contract.ENSEMBLE_MODEL})
+@pytest.mark.parametrize("model", sorted(set(MODELS) - {contract.ENSEMBLE_MODEL}))
 def test_a_python_model_has_one_instance_and_a_mailbox(model: str) -> None:
     parsed = config(model)
 
@@ -87,7 +87,9 @@ def test_the_ensemble_passes_every_tensor_on() -> None:
     assert dict(whole.output_map) == {s.name: s.name for s in contract.WHOLE_RESPONSE_TENSORS}
 
 
-@pytest.mark.parametrize("model", set(MODELS) - {contract.ENSEMBLE_MODEL, contract.WHOLE_MODEL})
+@pytest.mark.parametrize(
+    "model", sorted(set(MODELS) - {contract.ENSEMBLE_MODEL, contract.WHOLE_MODEL})
+)
 def test_the_committed_configs_serve_the_default_bundle(model: str) -> None:
     assert config(model).parameters["bundle"].string_value == "default"
 
