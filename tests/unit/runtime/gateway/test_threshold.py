@@ -170,3 +170,18 @@ def test_metrics_count_what_happened_without_naming_anyone(open_gateway: Open) -
     assert all(f"duologue_{name}" in values for name in names)
     assert values["duologue_synthesis_latency_seconds_count"] == "1.0"
     assert "echo" not in page
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded"])
+def test_a_form_of_another_sites_page_makes_nothing_speak(gateway: Gateway, kind: str) -> None:
+    before = len(gateway.client.asked)
+    data = json.dumps({"model": "tts-1", "input": "Hi."}).encode()
+    answer = gateway.call("/v1/audio/speech", data=data, headers={"Content-Type": kind})
+    assert answer.status == 422
+    assert len(gateway.client.asked) == before
+
+
+def test_the_interface_is_described(gateway: Gateway) -> None:
+    paths = gateway.call("/openapi.json").json["paths"]
+    assert set(paths) >= {"/v1/audio/speech", "/v1/audio/dialogue", "/api/v1/tts/synthesize"}
+    assert "/api/v1/voices/upload" not in paths
