@@ -16,6 +16,8 @@ from duologue.cli.bench_view import Outputs, publish
 from duologue.cli.errors import FAILED, reports_errors
 from duologue.cli.options import BundleOption
 
+__all__ = ["bench"]
+
 FilesArgument = Annotated[list[Path], typer.Argument(metavar="FILE...", help="Results, as JSON.")]
 
 

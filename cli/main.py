@@ -13,6 +13,7 @@ from duologue.cli.build import build
 from duologue.cli.doors import Doors
 from duologue.cli.say import say
 from duologue.cli.serve import serve
+from duologue.cli.train import train
 
 app = typer.Typer(
     help="Two people talk: streaming dialogue speech from a script.",
@@ -54,3 +55,4 @@ app.command()(serve)
 app.command()(build)
 app.command()(batch)
 app.add_typer(bench, name="bench")
+app.add_typer(train, name="train")
