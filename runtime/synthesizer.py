@@ -7,12 +7,9 @@ with Synthesizer.load("default") as synthesizer:
 
 from __future__ import annotations
 
-import contextlib
-import math
 import secrets
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -27,25 +24,15 @@ from duologue.runtime.codec.base import Codec
 from duologue.runtime.codec.registry import load_codec
 from duologue.runtime.codec_worker import CodecWorker
 from duologue.runtime.config import Bundle
-from duologue.runtime.core import PcmChunk, Prompt, Script, Speech, SpeechRequest
+from duologue.runtime.core import PcmChunk, Speech, SpeechRequest
 from duologue.runtime.engine import Engine, EngineStats
-from duologue.runtime.errors import PromptTooLongError, RequestError
-from duologue.runtime.job import Job
-from duologue.runtime.lm.sampling import resolve_sampling
-from duologue.runtime.lm.sequence import Sequence, new_sequence
-from duologue.runtime.passes import SAFE_SHARE, OnePass, PassOrder, TurnByTurn
+from duologue.runtime.planner import MAX_SEED, RequestPlanner
 from duologue.runtime.stream import SpeechStream
-from duologue.runtime.text.frontend import apply_frontend
-from duologue.runtime.text.normalize import normalize_script
-from duologue.runtime.text.prompt import build_prompt, reference_text
-from duologue.runtime.text.script import parse_script
-from duologue.runtime.text.timing import expected_frames, max_frames_for
 from duologue.runtime.text.tokenizer import TextTokenizer
 
 _MAX_WAITING_PER_SLOT = 4
 _MAX_PREFILL_ROWS = 256
 _MAX_BACKLOG_S = 600.0
-_MAX_SEED = 2**63 - 1
 
 
 class Synthesizer:
@@ -73,7 +60,7 @@ class Synthesizer:
         self.bundle = bundle
         self._backbone = backbone
         self._codec = codec
-        self._tokenizer = tokenizer
+        self._planner = RequestPlanner(bundle, tokenizer, backbone.spec.max_rows)
         max_slots = backbone.spec.max_slots
         self._codec_worker = CodecWorker(codec, max_batch=max_slots)
         self._engine = Engine(
@@ -144,9 +131,8 @@ class Synthesizer:
             CapacityError: every slot is taken and the queue is full.
         """
         submitted_at_s, deadline_s = time.monotonic(), request.deadline_s
-        _check_limits(request)
-        seed = secrets.randbelow(_MAX_SEED) if request.seed is None else request.seed
-        script = self._read(request)
+        seed = secrets.randbelow(MAX_SEED) if request.seed is None else request.seed
+        script = self._planner.read(request)
         stream = SpeechStream(
             script=script,
             seed=seed,
@@ -155,7 +141,7 @@ class Synthesizer:
             max_backlog_samples=int(_MAX_BACKLOG_S * self.sample_rate_hz),
             deadline_at_s=None if deadline_s is None else submitted_at_s + deadline_s,
         )
-        job = self._job(request, stream)
+        job = self._planner.start(request, stream)
         self._engine.submit(job)
         return stream
 
@@ -209,91 +195,3 @@ class Synthesizer:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-    def _read(self, request: SpeechRequest) -> Script:
-        script = parse_script(
-            request.script,
-            max_speakers=self.bundle.prompt.max_speakers,
-            max_bytes=self.bundle.limits.max_script_bytes,
-        )
-        script = apply_frontend(script, request.text_frontend)
-        return normalize_script(script, request.normalization)
-
-    def _job(self, request: SpeechRequest, stream: SpeechStream) -> Job:
-        """Choose between one pass and turn by turn, and lay out the first pass."""
-        script, limits = stream.script, self.bundle.limits
-        begin = partial(self._begin_pass, request, stream.seed)
-        begin_whole = partial(begin, verbatim=_verbatim(request))
-        one_pass = partial(
-            OnePass, script, begin_whole, request.max_frames, expected_frames(script, limits)
-        )
-        start = partial(Job, self.bundle, stream=stream, codes_only=request.codes_only)
-        has_choice = request.mode == "auto" and len(script.turns) > 1
-        if request.mode == "one_pass" or (request.mode == "auto" and not has_choice):
-            return start(one_pass())
-        if has_choice:
-            with contextlib.suppress(PromptTooLongError):
-                return start(one_pass(SAFE_SHARE))
-        turns = TurnByTurn(
-            script,
-            begin,
-            request.max_frames,
-            lambda text: max_frames_for(text, limits),
-            max_history_frames=min(limits.max_history_frames, self.backbone_spec.max_rows // 4),
-            keeps_anchors=not request.voices,
-        )
-        turns.check(self.backbone_spec.max_rows)
-        return start(turns)
-
-    def _begin_pass(
-        self, request: SpeechRequest, seed: int, order: PassOrder, verbatim: str | None = None
-    ) -> Sequence:
-        limits, history = self.bundle.limits, order.history
-        prompt = build_prompt(
-            order.script,
-            request.voices,
-            self.bundle,
-            self._tokenizer,
-            rules=request.normalization,
-            history=None if history is None else history.script,
-            history_codes=None if history is None else history.codes,
-            verbatim=verbatim,
-        )
-        return new_sequence(
-            prompt.aligned_ids,
-            lm=self.bundle.lm,
-            tokens=self.bundle.tokens,
-            sampling=resolve_sampling(self.bundle.sampling, request.sampling),
-            # A pass draws from a stream of numbers of its own.
-            seed=seed + (order.index << 64),
-            max_frames=order.max_frames or self._max_frames(request, prompt),
-            min_frames=int(order.share * expected_frames(order.script, limits)),
-            max_rows=self.backbone_spec.max_rows,
-            codebook_size=self.bundle.codec.codebook_size,
-        )
-
-    def _max_frames(self, request: SpeechRequest, prompt: Prompt) -> int:
-        limits = self.bundle.limits
-        if request.length_limit == "text":
-            return max_frames_for(prompt.script, limits)
-        max_length = limits.max_length or self.backbone_spec.max_rows
-        return max(1, max_length - prompt.num_rows - self.bundle.lm.max_delay)
-
-
-def _verbatim(request: SpeechRequest) -> str | None:
-    """The text of the prompt, if it is to stand there as written; a front end rewrites it."""
-    if not request.verbatim or request.text_frontend != "none":
-        return None
-    return reference_text(request.script, request.voices, request.normalization)
-
-
-def _check_limits(request: SpeechRequest) -> None:
-    seed, max_frames = request.seed, request.max_frames
-    if seed is not None and not 0 <= seed <= _MAX_SEED:
-        raise RequestError(f"seed is {seed}; allowed: 0 to 2^63 - 1")
-    if max_frames is not None and max_frames < 1:
-        raise RequestError(f"max_frames is {max_frames}; allowed: at least 1")
-    for name in ("deadline_s", "max_ahead_s"):
-        value = getattr(request, name)
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise RequestError(f"{name} is {value}; allowed: a number of seconds above 0")

@@ -35,6 +35,14 @@ RULES: dict[str, tuple[str, ...]] = {
     "runtime.stream": LEAVES,
     "runtime.passes": (*LEAVES, "runtime.lm", "runtime.text"),
     "runtime.job": (*LEAVES, "runtime.passes", "runtime.stream", "runtime.lm", "runtime.codec"),
+    "runtime.planner": (
+        *LEAVES,
+        "runtime.job",
+        "runtime.lm",
+        "runtime.passes",
+        "runtime.stream",
+        "runtime.text",
+    ),
     "runtime.codec_worker": (*LEAVES, "runtime.job", "runtime.codec"),
     "runtime.engine": (
         *LEAVES,
