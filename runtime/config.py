@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import types
-import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from duologue.runtime.core import ChannelSampling
 from duologue.runtime.errors import ConfigError
+from duologue.runtime.plain import from_plain
 
 BUNDLE_FILE = "bundle.json"
 BUNDLE_FORMAT = 1
@@ -299,7 +298,7 @@ class Bundle:
             data = json.loads(text)
         except json.JSONDecodeError as error:
             raise ConfigError(f"{BUNDLE_FILE} is no JSON: {error}") from error
-        return _build(Bundle, data, BUNDLE_FILE)
+        return from_plain(Bundle, data, BUNDLE_FILE)
 
     @staticmethod
     def load(directory: Path) -> Bundle:
@@ -312,40 +311,3 @@ class Bundle:
         if not path.is_file():
             raise ConfigError(f"{directory} is no bundle: it has no {BUNDLE_FILE}")
         return Bundle.from_json(path.read_text(encoding="utf-8"))
-
-
-_T = TypeVar("_T")
-
-
-def _build(cls: type[_T], data: object, where: str) -> _T:
-    """Make a (nested) frozen dataclass from plain JSON values, refusing what is unknown."""
-    if not isinstance(data, dict):
-        raise ConfigError(f"{where} is {type(data).__name__}; allowed: an object")
-    hints = typing.get_type_hints(cls)
-    unknown = sorted(set(data) - set(hints))
-    if unknown:
-        raise ConfigError(f"{where} has unknown fields {unknown}; allowed: {sorted(hints)}")
-    values = {name: _convert(hints[name], value, f"{where}.{name}") for name, value in data.items()}
-    try:
-        return cls(**values)
-    except TypeError as error:
-        raise ConfigError(f"{where}: {error}") from error
-
-
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    """Check one JSON value against a field's annotation, and convert lists to tuples."""
-    if dataclasses.is_dataclass(hint):
-        return _build(typing.cast("type[Any]", hint), value, where)
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise ConfigError(f"{where} is {value!r}; allowed: a list")
-        return tuple(_convert(args[0], item, f"{where}[{i}]") for i, item in enumerate(value))
-    if origin is types.UnionType:
-        return None if value is None else _convert(args[0], value, where)
-    kind = origin or hint
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise ConfigError(f"{where} is {value!r}; allowed: {kind.__name__}")
-    return value

@@ -24,7 +24,8 @@ LEAVES = ("runtime.core", "runtime.config", "runtime.errors", "runtime.bundle_fi
 RULES: dict[str, tuple[str, ...]] = {
     "runtime.core": (),
     "runtime.errors": (),
-    "runtime.config": ("runtime.core", "runtime.errors"),
+    "runtime.plain": ("runtime.errors",),
+    "runtime.config": ("runtime.core", "runtime.errors", "runtime.plain"),
     "runtime.bundle_files": ("runtime.config", "runtime.errors"),
     "runtime.text": LEAVES,
     "runtime.lm": LEAVES,
