@@ -21,8 +21,14 @@ GAP_S = 2.0
 LONG = "[S1]" + "And so on. " * 80
 
 
+class HurtGateway(Gateway):
+    """A gateway and the process of the streaming model behind it."""
+
+    stub: int
+
+
 @pytest.fixture
-def gateway(needs_triton: None, tmp_path: Path) -> Iterator[Gateway]:
+def gateway(needs_triton: None, tmp_path: Path) -> Iterator[HurtGateway]:
     api = {
         "port": 0,
         "gap_timeout": GAP_S,
@@ -30,16 +36,20 @@ def gateway(needs_triton: None, tmp_path: Path) -> Iterator[Gateway]:
         "max_ahead": 1,
         "monitoring": {"metrics_port": 0, "health_check_interval": 3600},
     }
+    # The server that other tests share runs beside ours, and must not be the one that is hurt.
+    others = stubs_of("dialogue_tts")
     with EmbeddedServer(log_path=tmp_path / "triton.log", exit_timeout_s=2) as triton:
         settings = load_settings(flags={"api": api}, environment={})
         with GatewayServer(settings, triton.grpc_url, grace_s=1) as server:
-            gateway = Gateway(server, ScriptedClient())
+            gateway = HurtGateway(server, ScriptedClient())
+            (gateway.stub,) = stubs_of("dialogue_tts") - others
             wait_for(lambda: gateway.call("/readyz").status == 200, 30)
             yield gateway
 
 
-def stub_of(model: str) -> int:
-    """The process of a model of ours: a descendant of this process."""
+def stubs_of(model: str) -> set[int]:
+    """The processes of a model in all servers that this process has started."""
+    found = set()
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             command = path.read_bytes()
@@ -47,19 +57,18 @@ def stub_of(model: str) -> int:
             continue
         is_stub = b"triton_python_backend_stub" in command and f"/{model}/".encode() in command
         if is_stub and f"duologue_{os.getpid()}_".encode() in command:
-            return int(path.parent.name)
-    raise AssertionError(f"no stub of {model} runs")
+            found.add(int(path.parent.name))
+    return found
 
 
 @pytest.mark.slow
 def test_a_killed_model_ends_its_streams_and_makes_the_gateway_unready(
-    gateway: Gateway, record_property: Callable[[str, object], None]
+    gateway: HurtGateway, record_property: Callable[[str, object], None]
 ) -> None:
     body: dict[str, Any] = {"input": LONG, "stream_format": "ndjson", "response_format": "pcm"}
-    stub = stub_of("dialogue_tts")
     with gateway.open("/v1/audio/dialogue", body) as answer:
         assert b"speech.audio.delta" in answer.readline()
-        os.kill(stub, signal.SIGKILL)
+        os.kill(gateway.stub, signal.SIGKILL)
         killed_at = time.monotonic()
         last = answer.read().splitlines()[-1]
     took_s = time.monotonic() - killed_at
