@@ -17,7 +17,8 @@ talk: $(VENV)/.talk
 
 test: lint types unit golden integration triton wheel
 
-quick: lint types unit
+quick: lint types
+	$(PYTEST) -m "not slow" tests/unit tests/architecture
 
 dev: $(VENV)/.dev
 

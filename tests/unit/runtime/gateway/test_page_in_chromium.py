@@ -11,6 +11,7 @@ from browser import CHROMIUM, Browser, wait_until
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
 ]
 
