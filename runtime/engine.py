@@ -164,6 +164,15 @@ class Engine:
             self._hand_on(self._jobs[sequence])
 
     def _hand_on(self, job: Job) -> None:
+        try:
+            self._pass_on(job)
+        except Exception:
+            # The job may have left its slot already: nobody else would end its stream.
+            _log.exception("a request could not go on")
+            job.stream.fail(EngineError("the engine failed; the server's log says why"))
+            self._leave(job)
+
+    def _pass_on(self, job: Job) -> None:
         job.take_frames()
         if job.sequence.is_finished:
             self._end_pass(job)
@@ -189,7 +198,11 @@ class Engine:
             slot = self._scheduler.finish(job.sequence)
             self._jobs.pop(job.sequence, None)
         if slot is not None:
-            self._backbone.release(slot)
+            try:
+                self._backbone.release(slot)
+            except Exception:
+                # The engine's thread must outlive whatever a backbone does.
+                _log.exception("slot %d could not be released", slot)
 
     def _fail_all(self, error: DuologueError) -> None:
         with self._bell:

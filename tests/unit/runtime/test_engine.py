@@ -329,6 +329,40 @@ def test_a_next_turn_that_cannot_be_laid_out_ends_the_stream_with_its_error(benc
     made.await_idle()
 
 
+def test_a_fault_between_two_turns_ends_that_stream_alone(bench: Any) -> None:
+    made = bench()
+
+    def begin(order: PassOrder) -> Sequence:
+        if order.index == 1:
+            raise RuntimeError("a fault that nobody foresaw")
+        return made._begin(0, order)
+
+    passes = TurnByTurn(SCRIPT, begin, None, lambda _: 40, 30, keeps_anchors=False)
+    stream = SpeechStream(
+        script=SCRIPT, seed=0, sample_rate_hz=100, max_ahead_s=None, max_backlog_samples=10**9
+    )
+    neighbour = made.start(seed=5)
+    made.engine.submit(Job(fakes.BUNDLE, passes, stream))
+    with pytest.raises(EngineError, match="the engine failed"):
+        list(stream)
+    assert list(neighbour)[-1].is_last
+    made.await_idle()
+
+
+def test_a_slot_that_cannot_be_released_does_not_stop_the_engine(bench: Any) -> None:
+    backbone = fakes.FakeBackbone()
+
+    def release(slot: int) -> None:
+        backbone._digests.pop(slot, None)
+        backbone._num_rows.pop(slot, None)
+        raise RuntimeError("a fault that nobody foresaw")
+
+    backbone.release = release  # type: ignore[method-assign]
+    made = bench(backbone)
+    for seed in range(6):
+        assert list(made.start(seed=seed))[-1].is_last
+
+
 def test_closing_ends_what_runs_with_an_error(bench: Any) -> None:
     made = bench(fakes.FakeBackbone(end_chance=0.0))
     stream = made.start(max_frames=300, max_ahead_s=0.1)
