@@ -13,7 +13,7 @@ PYTEST := $(BIN)/pytest -q -n 2
 .PHONY: talk test quick dev lint types unit golden integration triton wheel clean
 
 talk: $(VENV)/.talk
-	$(BIN)/duologue say examples/dialogue.txt --bundle models/english -o talk.wav
+	$(BIN)/duologue say examples/dialogue.txt -o talk.wav
 
 test: lint types unit golden integration triton wheel
 

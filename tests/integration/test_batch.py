@@ -85,7 +85,7 @@ def test_batch_says_the_same_samples_as_the_synthesizer(tmp_path: Path) -> None:
     assert _run(jsonl, tmp_path / "out").exit_code == 0
     from duologue.runtime.core import SamplingOverrides
 
-    with Synthesizer.load("default") as synthesizer:
+    with Synthesizer.load("noise") as synthesizer:
         for index, text in enumerate(["[S1]One.", "[S1]One.[S2]Two."]):
             speech = synthesizer.synthesize(text, sampling=SamplingOverrides(greedy=True))
             samples, rate_hz = soundfile.read(
@@ -110,7 +110,16 @@ def test_a_second_run_does_nothing_again_and_a_changed_line_is_spoken_anew(tmp_p
 def test_a_killed_run_goes_on_without_losing_a_line(tmp_path: Path) -> None:
     jsonl, out = tmp_path / "in.jsonl", tmp_path / "out"
     _write(jsonl, [{"text": f"[S1]Line {index}. " * 4} for index in range(24)])
-    command = [sys.executable, "-m", "duologue.cli", "batch", "--jsonl", str(jsonl)]
+    command = [
+        sys.executable,
+        "-m",
+        "duologue.cli",
+        "batch",
+        "--bundle",
+        "noise",
+        "--jsonl",
+        str(jsonl),
+    ]
     command += ["--output-dir", str(out), "--greedy"]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     give_up_at_s = time.monotonic() + 60
@@ -132,7 +141,17 @@ def test_a_killed_run_goes_on_without_losing_a_line(tmp_path: Path) -> None:
 def test_two_devices_share_the_lines_and_one_report_tells_of_all(tmp_path: Path) -> None:
     lines = [{"text": f"[S1]Line {index}."} for index in range(5)] + [{"text": ""}]
     jsonl = _write(tmp_path / "in.jsonl", lines)
-    command = [sys.executable, "-m", "duologue.cli", "batch", "--jsonl", str(jsonl), "--greedy"]
+    command = [
+        sys.executable,
+        "-m",
+        "duologue.cli",
+        "batch",
+        "--bundle",
+        "noise",
+        "--jsonl",
+        str(jsonl),
+        "--greedy",
+    ]
     command += ["--output-dir", str(tmp_path / "out"), "--devices", "0,1", "--json"]
     command += ["--prefix", "kaggle_output_"]
     run = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -29,7 +29,7 @@ needs_triton = pytest.mark.skipif(why_not_embedded() is not None, reason=str(why
 
 @pytest.fixture(scope="module")
 def bundle_dir() -> Path:
-    return resolve_bundle("default")
+    return resolve_bundle("noise")
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def _run(*arguments, status=0):
 def _measure(tmp_path, *arguments):
     """Run a verb and give its document, which fits the schema, with the text it printed."""
     path = tmp_path / "result.json"
-    result = _run(*arguments, "--json", path)
+    result = _run(*arguments, "--bundle", "noise", "--json", path)
     document = json.loads(path.read_text())
     jsonschema.validate(document, json.loads(SCHEMA_PATH.read_text()))
     return document, result.stdout

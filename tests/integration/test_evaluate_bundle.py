@@ -36,7 +36,7 @@ def _references(folder: Path) -> None:
 
 def test_a_bundle_speaks_is_measured_and_does_not_speak_twice(tmp_path: Path) -> None:
     _references(tmp_path)
-    run = EvaluationRun("default", tmp_path, tmp_path / "out", prefix="test-", greedy=True)
+    run = EvaluationRun("noise", tmp_path, tmp_path / "out", prefix="test-", greedy=True)
     spoken: list[tuple[int, int]] = []
     first = evaluate(run, lambda *now: spoken.append(now))
     assert spoken == [(1, 2), (2, 2)]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from duologue.models import default_bundle_path
+from duologue.models import noise_bundle_path
 from duologue.runtime.core import SamplingOverrides, SpeechRequest, TurnTiming, Voice
 from duologue.runtime.errors import (
     ConfigError,
@@ -26,7 +26,7 @@ SCRIPT = "[S1]Have you read the report?[S2]Twice. It is better than the film."
 
 @pytest.fixture(scope="module")
 def synthesizer() -> Iterator[Synthesizer]:
-    with Synthesizer.load("default", engine="onnx") as loaded:
+    with Synthesizer.load("noise", engine="onnx") as loaded:
         yield loaded
 
 
@@ -68,7 +68,7 @@ def test_neighbours_that_cancel_change_nothing(synthesizer: Synthesizer) -> None
 def test_both_engines_say_the_same_codes(synthesizer: Synthesizer) -> None:
     request = SpeechRequest(SCRIPT, seed=11, max_frames=40)
     codes = []
-    with Synthesizer.load("default", engine="torch") as reference:
+    with Synthesizer.load("noise", engine="torch") as reference:
         for each in (synthesizer, reference):
             stream = each.submit(request)
             list(stream)
@@ -147,7 +147,7 @@ def test_bad_input_gets_a_typed_error_that_names_it(
 
 def test_a_bundle_with_a_changed_file_is_refused(tmp_path: Path) -> None:
     directory = tmp_path / "changed"
-    shutil.copytree(default_bundle_path(), directory)
+    shutil.copytree(noise_bundle_path(), directory)
     weights = directory / "lm.safetensors"
     content = bytearray(weights.read_bytes())
     content[-50] ^= 0x55

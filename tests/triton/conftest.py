@@ -92,7 +92,11 @@ def door(
     """One server for all tests; it must have nothing to do and stop cleanly at the end."""
     log_path = tmp_path_factory.mktemp("door") / "triton.log"
     server = EmbeddedServer(
-        log_path=log_path, http_port=0, metrics_port=0, extra_repositories=(scripted_repository,)
+        "noise",
+        log_path=log_path,
+        http_port=0,
+        metrics_port=0,
+        extra_repositories=(scripted_repository,),
     )
     with server:
         yield Door(server)

@@ -14,7 +14,7 @@ import pytest
 from raw_door import RawStream, pcm_of, values
 
 from duologue.client import contract
-from duologue.models import default_bundle_path
+from duologue.models import noise_bundle_path
 from duologue.runtime.config import Bundle
 from duologue.runtime.errors import ConfigError, DuologueError, EngineUnavailableError
 from duologue.runtime.supervisor.embedded import EmbeddedServer
@@ -50,7 +50,7 @@ def until_nothing_is_left_of(process_id: int) -> None:
 
 def test_a_server_starts_answers_and_leaves_nothing(door: Any) -> None:
     others = set(regions_of(os.getpid()))
-    server = EmbeddedServer(max_slots=2)
+    server = EmbeddedServer("noise", max_slots=2)
 
     with server:
         assert set(regions_of(os.getpid())) > others
@@ -58,7 +58,7 @@ def test_a_server_starts_answers_and_leaves_nothing(door: Any) -> None:
         assert server.metrics_url is None
         assert server.wait(0) is None
         facts = server.describe()
-        built = Bundle.load(default_bundle_path()).engines["onnx"]
+        built = Bundle.load(noise_bundle_path()).engines["onnx"]
         assert (facts["engine"], facts["slots"]) == ("onnx", 2)
         assert facts["precision"] == built["dtype"]
         assert facts["kv_bytes"] > 0
@@ -70,7 +70,7 @@ def test_a_server_starts_answers_and_leaves_nothing(door: Any) -> None:
 
 def test_a_running_stream_is_finished_before_the_server_stops() -> None:
     script = (contract.SCRIPT, ["[S1]Let me finish.[S2]Of course. " + "Go on, then. " * 30])
-    with EmbeddedServer() as server:
+    with EmbeddedServer("noise") as server:
         stream = RawStream(server.grpc_url, script, (contract.MAX_FRAMES, [600]))
         stream.next()
         with ThreadPoolExecutor(1) as pool:
@@ -95,7 +95,7 @@ def test_a_bundle_that_does_not_exist_is_named_before_anything_starts() -> None:
 
 def broken_bundle(root: Path) -> Path:
     """The default bundle with a tokenizer that is none: only loading shows it."""
-    for path in default_bundle_path().iterdir():
+    for path in noise_bundle_path().iterdir():
         (root / path.name).symlink_to(path)
     (root / "tokenizer.json").unlink()
     (root / "tokenizer.json").write_text("{}")
@@ -108,7 +108,7 @@ def broken_bundle(root: Path) -> Path:
 def test_a_model_that_does_not_load_tells_why_at_once(
     tmp_path: Path, engine: str, kind: type[DuologueError] | None
 ) -> None:
-    bundle = broken_bundle(tmp_path) if engine == "auto" else default_bundle_path()
+    bundle = broken_bundle(tmp_path) if engine == "auto" else noise_bundle_path()
     start = time.monotonic()
 
     with pytest.raises(kind or EngineUnavailableError) as caught:
@@ -126,11 +126,11 @@ def test_a_port_that_is_taken_is_named(door_name: str) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match=rf"{door_name} {port} .*in use"):
-            EmbeddedServer(**{door_name: port}).start()
+            EmbeddedServer("noise", **{door_name: port}).start()
 
 
 def test_a_stop_is_not_held_up_for_ever_by_an_open_stream() -> None:
-    server = EmbeddedServer(exit_timeout_s=2)
+    server = EmbeddedServer("noise", exit_timeout_s=2)
     server.start()
     stream = RawStream(
         server.grpc_url, (contract.SCRIPT, ["[S1]Still here."]), (contract.MAX_AHEAD_S, [0.1])
@@ -151,7 +151,7 @@ def test_a_stop_is_not_held_up_for_ever_by_an_open_stream() -> None:
 PARENT = """
 import time
 from duologue.runtime.supervisor.embedded import EmbeddedServer
-with EmbeddedServer():
+with EmbeddedServer("noise"):
     print("ready", flush=True)
     time.sleep(600)
 """
@@ -171,7 +171,7 @@ def test_nothing_is_left_when_we_die(number: signal.Signals) -> None:
 
 
 def test_a_dead_model_is_noticed_and_a_new_start_heals_it() -> None:
-    server = EmbeddedServer()
+    server = EmbeddedServer("noise")
     assert server.why_unhealthy() == "the server does not run"
     with server:
         assert server.why_unhealthy() is None

@@ -190,7 +190,17 @@ def test_serve_starts_both_and_ends_them_on_sigterm(needs_triton: None, tmp_path
     log = tmp_path / "http.log"
     config.write_text(f"logging: {{file: {log}}}\n")
     ports = [f"--{door}-port=0" for door in ("grpc", "http", "metrics")]
-    command = [sys.executable, "-m", "duologue.cli", "serve", "--json", "--config", str(config)]
+    command = [
+        sys.executable,
+        "-m",
+        "duologue.cli",
+        "serve",
+        "--bundle",
+        "noise",
+        "--json",
+        "--config",
+        str(config),
+    ]
     with subprocess.Popen([*command, *ports], stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

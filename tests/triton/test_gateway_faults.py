@@ -38,7 +38,7 @@ def gateway(needs_triton: None, tmp_path: Path) -> Iterator[HurtGateway]:
     }
     # The server that other tests share runs beside ours, and must not be the one that is hurt.
     others = stubs_of("dialogue_tts")
-    with EmbeddedServer(log_path=tmp_path / "triton.log", exit_timeout_s=2) as triton:
+    with EmbeddedServer("noise", log_path=tmp_path / "triton.log", exit_timeout_s=2) as triton:
         settings = load_settings(flags={"api": api}, environment={})
         with GatewayServer(settings, triton.grpc_url, grace_s=1) as server:
             gateway = HurtGateway(server, ScriptedClient())

@@ -20,7 +20,7 @@ FRAMES = (contract.MAX_FRAMES, [60])
 
 @pytest.fixture(scope="module")
 def in_process() -> Iterator[Synthesizer]:
-    with Synthesizer.load("default") as synthesizer:
+    with Synthesizer.load("noise") as synthesizer:
         yield synthesizer
 
 
@@ -153,7 +153,7 @@ def test_a_deadline_ends_a_stream_by_its_type(door: Any) -> None:
 
 
 def test_beyond_slots_and_queue_a_request_is_refused_at_once(door: Any) -> None:
-    slots = Synthesizer.load("default").bundle.limits.max_slots
+    slots = Synthesizer.load("noise").bundle.limits.max_slots
     assert slots > 0
     streams: list[RawStream] = []
     stop = threading.Event()

@@ -28,5 +28,7 @@ def test_a_directory_called_default_is_reached_by_its_path(
 
 @pytest.mark.parametrize("name", ["no-such-bundle", "", "/no/such/folder"])
 def test_what_is_neither_is_refused_with_what_is_allowed(name: str) -> None:
-    with pytest.raises(ConfigError, match="allowed: 'default' or the directory of a bundle"):
+    with pytest.raises(
+        ConfigError, match="allowed: 'default', 'noise' or the directory of a bundle"
+    ):
         resolve_bundle(name)

@@ -7,7 +7,7 @@ from typing import Any
 import fakes
 import pytest
 
-from duologue.models import default_bundle_path
+from duologue.models import noise_bundle_path
 from duologue.runtime.config import Bundle
 from duologue.runtime.errors import ConfigError
 
@@ -25,7 +25,7 @@ def _changed(**fields: Any) -> str:
 
 def test_a_bundle_survives_its_own_text() -> None:
     assert Bundle.from_json(fakes.BUNDLE.to_json()) == fakes.BUNDLE
-    default = Bundle.load(default_bundle_path())
+    default = Bundle.load(noise_bundle_path())
     assert Bundle.from_json(default.to_json()) == default
 
 

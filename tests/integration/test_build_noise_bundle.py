@@ -1,4 +1,4 @@
-"""The embedded bundle: small, sound, and made anew with the same bytes."""
+"""The noise bundle: small, sound, and made anew with the same bytes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from duologue.build_engines.default_bundle import MAX_BYTES, build_default_bundle
-from duologue.models import default_bundle_path
+from duologue.build_engines.noise_bundle import MAX_BYTES, build_noise_bundle
+from duologue.models import noise_bundle_path
 from duologue.runtime.backbone.registry import load_backbone
 from duologue.runtime.backbone.tensor_file import TensorFile
 from duologue.runtime.bundle_files import verify_bundle
@@ -17,19 +17,19 @@ from duologue.runtime.codec.registry import load_codec
 from duologue.runtime.config import Bundle
 
 
-def test_the_embedded_bundle_is_whole_small_and_says_that_it_is_untrained() -> None:
-    bundle = verify_bundle(default_bundle_path(), hashes=True)
+def test_the_noise_bundle_is_whole_small_and_says_that_it_is_untrained() -> None:
+    bundle = verify_bundle(noise_bundle_path(), hashes=True)
     assert not bundle.trained
-    assert bundle.name == "default"
+    assert bundle.name == "noise"
     assert {"onnx", "torch", "codec_onnx", "codec_torch"} == set(bundle.engines)
-    on_disk = sum(path.stat().st_size for path in default_bundle_path().iterdir())
+    on_disk = sum(path.stat().st_size for path in noise_bundle_path().iterdir())
     assert on_disk <= MAX_BYTES
-    assert {path.name for path in default_bundle_path().iterdir()} == {*bundle.files, "bundle.json"}
+    assert {path.name for path in noise_bundle_path().iterdir()} == {*bundle.files, "bundle.json"}
 
 
 @pytest.mark.parametrize("engine", ["onnx", "torch"])
-def test_the_embedded_bundle_turns_noise_into_codes_and_codes_into_sound(engine: str) -> None:
-    directory = default_bundle_path()
+def test_the_noise_bundle_turns_noise_into_codes_and_codes_into_sound(engine: str) -> None:
+    directory = noise_bundle_path()
     bundle = verify_bundle(directory)
     codec = load_codec(bundle, directory, engine)
     rng = np.random.default_rng(0)
@@ -48,26 +48,26 @@ def test_the_embedded_bundle_turns_noise_into_codes_and_codes_into_sound(engine:
 
 @pytest.fixture(scope="module")
 def made_anew(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("anew") / "default"
-    build_default_bundle(out)
+    out = tmp_path_factory.mktemp("anew") / "noise"
+    build_noise_bundle(out)
     return out
 
 
 def test_making_it_twice_gives_the_same_bytes(made_anew: Path, tmp_path: Path) -> None:
-    build_default_bundle(tmp_path / "again")
+    build_noise_bundle(tmp_path / "again")
     for path in sorted(made_anew.iterdir()):
         assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name
 
 
-def test_the_embedded_bundle_is_what_the_recipe_makes_today(made_anew: Path) -> None:
+def test_the_noise_bundle_is_what_the_recipe_makes_today(made_anew: Path) -> None:
     # Hashes and the last bits depend on the libraries and the processor; the rest does not.
     described = [
         dataclasses.replace(Bundle.load(directory), files={}, parity={})
-        for directory in (made_anew, default_bundle_path())
+        for directory in (made_anew, noise_bundle_path())
     ]
     assert described[0] == described[1]
     fresh, embedded = (
-        TensorFile(directory / "lm.safetensors") for directory in (made_anew, default_bundle_path())
+        TensorFile(directory / "lm.safetensors") for directory in (made_anew, noise_bundle_path())
     )
     assert set(fresh) == set(embedded)
     for name in fresh:

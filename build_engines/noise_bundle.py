@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make the embedded bundle: `python -m duologue.build_engines.default_bundle --out models/default`.
+"""Make the noise bundle: `python -m duologue.build_engines.noise_bundle --out models/noise`.
 
 A tiny language model and a tiny codec with random weights from fixed seeds, written in the
 reference's own format and built like any other checkpoint. The same versions of the libraries
@@ -21,7 +21,7 @@ from duologue.build_engines.random_checkpoint_codec import write_random_codec
 from duologue.runtime.config import Bundle
 
 MAX_BYTES = 4_000_000
-"""The embedded bundle stays below this size."""
+"""The noise bundle stays below this size."""
 
 _LM_SEED = 20_250_704
 _CODEC_SEED = 16_000
@@ -29,7 +29,7 @@ _OPTIONS = BuildOptions(
     engines=("onnx", "torch"),
     dtype="float16",
     codec_dtype="float16",
-    name="default",
+    name="noise",
     description="A tiny model with random weights: it makes noise, and lets everything run.",
     trained=False,
     max_rows=4096,
@@ -37,8 +37,8 @@ _OPTIONS = BuildOptions(
 )
 
 
-def build_default_bundle(out_dir: Path) -> Bundle:
-    """Build the embedded bundle.
+def build_noise_bundle(out_dir: Path) -> Bundle:
+    """Build the noise bundle.
 
     Args:
         out_dir: its directory.
@@ -51,10 +51,10 @@ def build_default_bundle(out_dir: Path) -> Bundle:
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="directory of the bundle")] = Path("models/default"),
+    out: Annotated[Path, typer.Option(help="directory of the bundle")] = Path("models/noise"),
 ) -> None:
-    """Make the embedded bundle."""
-    bundle = build_default_bundle(out)
+    """Make the noise bundle."""
+    bundle = build_noise_bundle(out)
     total = sum(entry["bytes"] for entry in bundle.files.values())
     typer.echo(f"{out}: {len(bundle.files)} files, {total} bytes")
 
