@@ -36,8 +36,8 @@ def _write(path: Path, lines: list[Any]) -> Path:
 
 
 def _run(jsonl: Path, out: Path, *options: str) -> Any:
-    arguments = ["batch", "--jsonl", str(jsonl), "--output-dir", str(out), "--greedy", *options]
-    return CliRunner().invoke(app, arguments)
+    places = ["--bundle", "noise", "--jsonl", str(jsonl), "--output-dir", str(out)]
+    return CliRunner().invoke(app, ["batch", *places, "--greedy", *options])
 
 
 def test_every_form_of_a_line_is_spoken_and_a_bad_one_stops_nothing(
