@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Protocol
 
 from starlette.responses import JSONResponse, Response
@@ -17,8 +16,6 @@ from duologue.client.wav import wav_header
 from duologue.runtime.gateway.encode import MEDIA_TYPES, AudioFormat
 from duologue.runtime.gateway.faults import Fault, StalledError, fault_of
 from duologue.runtime.gateway.speaking import Piece
-
-LOG = logging.getLogger("duologue.gateway")
 
 _BYTES_PER_SAMPLE = 2
 _WAV_HEADER_BYTES = 44
@@ -115,7 +112,7 @@ class SpeechAnswer(Response):
                 else:
                     await self._send_pieces(first, pieces, patient_send)
             except StalledError as error:
-                LOG.info("stalled: %s", error)
+                await throw_into(pieces, error)
 
     async def _send_pieces(
         self, first: Piece, pieces: AsyncGenerator[Piece, None], send: Send
@@ -158,6 +155,12 @@ class SpeechAnswer(Response):
             body = _with_length(body, last.sample_rate_hz)
         response = Response(body, headers=headers, media_type=self.media_type)
         await response(scope, receive, send)
+
+
+async def throw_into(pieces: AsyncGenerator[Piece, None], error: StalledError) -> None:
+    """Tell a generator why it ends, so that log and metrics name it."""
+    with suppress(StalledError, StopAsyncIteration):
+        await pieces.athrow(error)
 
 
 def fault_response(fault: Fault) -> JSONResponse:

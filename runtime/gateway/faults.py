@@ -138,7 +138,7 @@ _TABLE: tuple[tuple[type[DuologueError], int, str, str, str | None], ...] = (
     (CapacityError, 503, _SERVER, "server_full", None),
     (DeadlineError, 504, _SERVER, "deadline_exceeded", None),
     (StreamTimeoutError, 504, _SERVER, "no_audio_in_time", "the model gave no audio in time"),
-    (StalledError, 504, _SERVER, "reader_stalled", None),
+    (StalledError, 408, _CALLER, "reader_stalled", None),
     (CancelledError, 503, _SERVER, "cancelled", "the server ended the request; try again"),
     (EngineUnavailableError, 503, _SERVER, "engine_unavailable", "the engine cannot run here"),
     (ServerUnavailableError, 503, _SERVER, "server_unavailable", "the speech server is down"),

@@ -42,6 +42,7 @@ class Monitor:
     def __init__(self, house: House) -> None:
         self.reason: str | None = "the model has not been asked yet"
         self._house = house
+        house.metrics.show("ready", "The model spoke at the last probe", self._is_ready)
 
     async def check(self) -> None:
         """Ask for a little audio and note what came of it."""
@@ -69,6 +70,9 @@ class Monitor:
                 pass
             with suppress(StopAsyncIteration):
                 await stream.__anext__()
+
+    def _is_ready(self) -> float:
+        return float(self.reason is None)
 
     def _note(self, reason: str | None) -> None:
         if reason != self.reason:

@@ -109,13 +109,17 @@ def build_house(settings: Settings, client: Client) -> House:
     Raises:
         ConfigError: the key file cannot be used.
     """
+    admission = Admission(settings.api.max_streams)
+    metrics = Metrics()
+    metrics.show("http_max_streams", "Dialogues at the same time", lambda: admission.max_streams)
+    metrics.show("http_draining", "Nothing new is taken", lambda: admission.is_draining)
     return House(
         settings=settings,
         client=client,
         keys=load_keys(settings.auth),
         rates=RateLimiter(settings.api.rate_limit),
-        admission=Admission(settings.api.max_streams),
-        metrics=Metrics(),
+        admission=admission,
+        metrics=metrics,
         trouble=Trouble(),
     )
 

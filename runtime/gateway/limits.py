@@ -56,12 +56,13 @@ class Admission:
     """Counts the dialogues that are spoken, and refuses one too many at once.
 
     Attributes:
+        max_streams: places in all.
         num_running: at present.
         is_draining: nothing new is taken.
     """
 
     def __init__(self, max_streams: int) -> None:
-        self._max_streams = max_streams
+        self.max_streams = max_streams
         self.num_running = 0
         self.is_draining = False
 
@@ -74,8 +75,8 @@ class Admission:
         """
         if self.is_draining:
             raise CapacityError("the server is about to stop; try again later")
-        if self.num_running >= self._max_streams:
-            raise CapacityError(f"all {self._max_streams} streams are taken; try again later")
+        if self.num_running >= self.max_streams:
+            raise CapacityError(f"all {self.max_streams} streams are taken; try again later")
         self.num_running += 1
         try:
             yield

@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from starlette.websockets import WebSocketDisconnect
 
 from duologue.client.errors import CapacityError, RequestError
+from duologue.runtime.gateway.answer import throw_into
 from duologue.runtime.gateway.dialogue import (
     Dialogue,
     DialogueFields,
@@ -159,21 +160,27 @@ class _Session:
                 await self._send({"type": "error", **fault_of(error).body})
 
     async def _speak(self, flushed: _Flushed) -> None:
-        fields = flushed.fields
         turn = -1
         async with aclosing(speak(self._house, flushed.wanted)) as pieces:
-            async for piece in pieces:
-                chunk = piece.chunk
-                if chunk.index == 0:
-                    await self._send(_start(piece, fields))
-                if chunk.turn != turn:
-                    turn = chunk.turn
-                    await self._send({"type": "audio.turn", **delta_fields(chunk, fields.speed)})
-                if piece.data:
-                    await self._patiently(self._socket.send_bytes(piece.data))
-                if chunk.is_last:
-                    done = done_fields(chunk, flushed.dialogue, fields.speed, fields.subtitles)
-                    await self._send({"type": "audio.done", **done})
+            try:
+                async for piece in pieces:
+                    await self._send_piece(piece, flushed, is_new_turn=piece.chunk.turn != turn)
+                    turn = piece.chunk.turn
+            except StalledError as error:
+                await throw_into(pieces, error)
+                raise
+
+    async def _send_piece(self, piece: Piece, flushed: _Flushed, *, is_new_turn: bool) -> None:
+        chunk, fields = piece.chunk, flushed.fields
+        if chunk.index == 0:
+            await self._send(_start(piece, fields))
+        if is_new_turn:
+            await self._send({"type": "audio.turn", **delta_fields(chunk, fields.speed)})
+        if piece.data:
+            await self._patiently(self._socket.send_bytes(piece.data))
+        if chunk.is_last:
+            done = done_fields(chunk, flushed.dialogue, fields.speed, fields.subtitles)
+            await self._send({"type": "audio.done", **done})
 
     async def _finish(self) -> None:
         """Let what was flushed be spoken, then say good-bye."""

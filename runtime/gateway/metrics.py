@@ -32,11 +32,11 @@ class Metrics:
         self._ended: deque[tuple[float, bool]] = deque(maxlen=_MAX_REMEMBERED)
         self.registry = CollectorRegistry()
         self._latency = self._histogram("synthesis_latency_seconds", "Request to end", _LATENCY_S)
-        self._gauge("throughput", "Requests per second that ended in the last minute", self._rate)
-        self._gauge("gpu_utilization", "Busy share of the GPUs; no number without", gpu_utilization)
-        self._gauge("memory_usage_bytes", "Memory of this process", memory_used_bytes)
-        self._gauge("cache_hit_ratio", "No number: nothing is cached", lambda: float("nan"))
-        self._gauge("error_rate", "Share of the last minute that we failed", self._failures)
+        self.show("throughput", "Requests per second that ended in the last minute", self._rate)
+        self.show("gpu_utilization", "Busy share of the GPUs; no number without", gpu_utilization)
+        self.show("memory_usage_bytes", "Memory of this process", memory_used_bytes)
+        self.show("cache_hit_ratio", "Hits among look-ups; no number before the first", self._hits)
+        self.show("error_rate", "Share of the last minute that we failed", self._failures)
 
         self._requests = Counter(
             "duologue_http_requests",
@@ -53,6 +53,12 @@ class Metrics:
         self._underrun = self._counter("http_underrun_seconds", "Waits longer than playback had")
         self._cancels = self._counter("http_cancels", "Callers that left before the end")
         self._audio = self._counter("http_audio_seconds", "Audio that the model made")
+        self._refused = self._labelled("http_rejected", "Refused at the door by code", "reason")
+        self._watchdog = self._labelled("http_watchdog", "Streams ended for lateness", "reason")
+        self._cache = self._labelled("cache_requests", "Look-ups in the cache", "outcome")
+        self._restarts = self._counter("server_restarts", "Starts of Triton after a failure")
+        self._num_hits = 0
+        self._num_lookups = 0
 
     def chunk(self, waited_s: float, audio_s: float, underrun_s: float, *, is_first: bool) -> None:
         """Count a chunk that came from the model."""
@@ -73,6 +79,34 @@ class Metrics:
             if rtf is not None:
                 self._rtf.observe(rtf)
 
+    def refused(self, reason: str) -> None:
+        """Count a request that was not let in, by the code of its error."""
+        self._refused.labels(reason).inc()
+
+    def too_late(self, reason: str) -> None:
+        """Count a stream that the watchdog ended: "no_audio", "deadline" or "reader"."""
+        self._watchdog.labels(reason).inc()
+
+    def looked_up(self, *, is_hit: bool) -> None:
+        """Count a question to the cache of results."""
+        self._cache.labels("hit" if is_hit else "miss").inc()
+        self._num_lookups += 1
+        self._num_hits += is_hit
+
+    def restarted(self) -> None:
+        """Count a start of the speech server after a failure."""
+        self._restarts.inc()
+
+    def show(self, name: str, text: str, value: Callable[[], float]) -> None:
+        """Show a number that is asked for whenever the page is read.
+
+        Args:
+            name: without the prefix "duologue_".
+            text: what it is.
+            value: gives it; from any thread, and never slow.
+        """
+        Gauge(f"duologue_{name}", text, registry=self.registry).set_function(value)
+
     def page(self) -> bytes:
         """The text that Prometheus reads."""
         return generate_latest(self.registry)
@@ -90,11 +124,14 @@ class Metrics:
             self._ended.popleft()
         return [failed for _, failed in self._ended]
 
-    def _gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
-        Gauge(f"duologue_{name}", text, registry=self.registry).set_function(value)
+    def _hits(self) -> float:
+        return self._num_hits / self._num_lookups if self._num_lookups else float("nan")
 
     def _counter(self, name: str, text: str) -> Counter:
         return Counter(f"duologue_{name}", text, registry=self.registry)
+
+    def _labelled(self, name: str, text: str, label: str) -> Counter:
+        return Counter(f"duologue_{name}", text, (label,), registry=self.registry)
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
         return Histogram(f"duologue_{name}", text, buckets=buckets, registry=self.registry)

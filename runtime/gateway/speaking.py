@@ -26,6 +26,13 @@ from duologue.runtime.gateway.house import ChunkStream, House
 
 LOG = logging.getLogger("duologue.gateway")
 
+_FULL = "server_full"
+# Codes of streams that the watchdog ended -> what was late.
+_TOO_LATE = {
+    "no_audio_in_time": "no_audio",
+    "deadline_exceeded": "deadline",
+    "reader_stalled": "reader",
+}
 _MODEL_FAILED = (EngineError, ServerUnavailableError, StreamTimeoutError)
 
 # The model keeps to the deadline by itself; the door waits a little longer before it acts.
@@ -179,6 +186,10 @@ class _Visit:
     def fail(self, error: Exception) -> None:
         self._fault = fault_of(error)
         self.outcome = self._fault.code
+        if self.outcome in _TOO_LATE:
+            self._house.metrics.too_late(_TOO_LATE[self.outcome])
+        if self.outcome == _FULL:
+            self._house.metrics.refused(_FULL)
         if isinstance(error, _MODEL_FAILED):
             self._house.trouble.ring()
         level = logging.ERROR if self._fault.is_ours else logging.INFO

@@ -58,7 +58,9 @@ class Threshold:
                 self._admit(scope)
                 receive = await self._body(scope, receive)
             except DuologueError as error:
-                await _refuse(fault_of(error), scope, receive, named_send)
+                fault = fault_of(error)
+                self._house.metrics.refused(fault.code)
+                await _refuse(fault, scope, receive, named_send)
                 return
             await self._app(scope, receive, named_send)
         finally:

@@ -104,6 +104,9 @@ def test_a_reader_who_stalls_is_let_go(open_gateway: Open) -> None:
         connection.sendall(f"{head}Content-Type: application/json\r\n\r\n{body}".encode())
         wait_for(lambda: bool(gateway.client.streams) and gateway.client.streams[-1].is_left)
     assert not gateway.client.streams[-1].is_whole
+    page = gateway.server.house.metrics.page().decode()
+    assert 'duologue_http_watchdog_total{reason="reader"} 1.0' in page
+    assert "duologue_error_rate 0.0" in page
 
 
 def test_a_request_keeps_its_name_if_that_is_harmless(gateway: Gateway) -> None:

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import math
+import urllib.request
+from typing import Any
+
+from duologue.runtime.gateway.metrics import Metrics
+
+# Dashboards and alerts ask for these; a name that goes is a break for whoever runs them.
+STABLE = """
+duologue_synthesis_latency_seconds duologue_throughput duologue_gpu_utilization
+duologue_memory_usage_bytes duologue_cache_hit_ratio duologue_error_rate
+duologue_http_requests_total duologue_http_active_streams duologue_http_max_streams
+duologue_http_draining duologue_http_ttfa_seconds duologue_http_inter_chunk_seconds
+duologue_http_rtf duologue_http_underrun_seconds_total duologue_http_cancels_total
+duologue_http_audio_seconds_total duologue_http_rejected_total duologue_http_watchdog_total
+duologue_cache_requests_total duologue_server_restarts_total duologue_ready duologue_triton_up
+""".split()
+
+
+def test_every_name_that_dashboards_use_is_announced(gateway: Any) -> None:
+    with urllib.request.urlopen(gateway.server.metrics_url, timeout=10) as answer:
+        page = answer.read().decode()
+    announced = {line.split()[2] for line in page.splitlines() if line.startswith("# TYPE")}
+    assert set(STABLE) <= announced
+
+
+def values_of(metrics: Metrics) -> dict[str, float]:
+    lines = metrics.page().decode().splitlines()
+    pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    return {name: float(value) for name, value in pairs}
+
+
+def test_the_cache_has_no_ratio_before_its_first_question() -> None:
+    metrics = Metrics()
+    assert math.isnan(values_of(metrics)["duologue_cache_hit_ratio"])
+    for is_hit in (True, False, True, True):
+        metrics.looked_up(is_hit=is_hit)
+    values = values_of(metrics)
+    assert values["duologue_cache_hit_ratio"] == 0.75
+    assert values['duologue_cache_requests_total{outcome="miss"}'] == 1
+
+
+def test_refusals_and_late_streams_are_counted_by_reason(open_gateway: Any) -> None:
+    gateway = open_gateway({"max_json_size": "2KB", "chunk_timeout": 0.05})
+    gateway.call("/v1/audio/speech", data=b"x" * 3000)
+    gateway.speak("never")
+    values = values_of(gateway.server.house.metrics)
+    assert values['duologue_http_rejected_total{reason="body_too_large"}'] == 1
+    assert values['duologue_http_watchdog_total{reason="no_audio"}'] == 1
+
+
+def test_restarts_are_counted() -> None:
+    metrics = Metrics()
+    metrics.restarted()
+    assert values_of(metrics)["duologue_server_restarts_total"] == 1
