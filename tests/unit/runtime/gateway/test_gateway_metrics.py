@@ -7,15 +7,30 @@ from typing import Any
 from duologue.runtime.gateway.metrics import Metrics
 
 # Dashboards and alerts ask for these; a name that goes is a break for whoever runs them.
-STABLE = """
-duologue_synthesis_latency_seconds duologue_throughput duologue_gpu_utilization
-duologue_memory_usage_bytes duologue_cache_hit_ratio duologue_error_rate
-duologue_http_requests_total duologue_http_active_streams duologue_http_max_streams
-duologue_http_draining duologue_http_ttfa_seconds duologue_http_inter_chunk_seconds
-duologue_http_rtf duologue_http_underrun_seconds_total duologue_http_cancels_total
-duologue_http_audio_seconds_total duologue_http_rejected_total duologue_http_watchdog_total
-duologue_cache_requests_total duologue_server_restarts_total duologue_ready duologue_triton_up
-""".split()
+STABLE = [
+    "duologue_synthesis_latency_seconds",
+    "duologue_throughput",
+    "duologue_gpu_utilization",
+    "duologue_memory_usage_bytes",
+    "duologue_cache_hit_ratio",
+    "duologue_error_rate",
+    "duologue_http_requests_total",
+    "duologue_http_active_streams",
+    "duologue_http_max_streams",
+    "duologue_http_draining",
+    "duologue_http_ttfa_seconds",
+    "duologue_http_inter_chunk_seconds",
+    "duologue_http_rtf",
+    "duologue_http_underrun_seconds_total",
+    "duologue_http_cancels_total",
+    "duologue_http_audio_seconds_total",
+    "duologue_http_rejected_total",
+    "duologue_http_watchdog_total",
+    "duologue_cache_requests_total",
+    "duologue_server_restarts_total",
+    "duologue_ready",
+    "duologue_triton_up",
+]
 
 
 def test_every_name_that_dashboards_use_is_announced(gateway: Any) -> None:
