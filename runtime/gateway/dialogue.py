@@ -3,30 +3,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import AliasChoices, Field
 from starlette.responses import Response
 
 from duologue.client.errors import RequestError
-from duologue.client.types import AudioChunk
+from duologue.client.types import Voice
 from duologue.runtime.gateway.answer import AudioWriter, SpeechAnswer, Writer
+from duologue.runtime.gateway.dialogue_output import (
+    Dialogue,
+    SubtitleWriter,
+    delta_fields,
+    done_fields,
+)
 from duologue.runtime.gateway.encode import AudioFormat
 from duologue.runtime.gateway.events import EventWriter
-from duologue.runtime.gateway.faults import Fault
-from duologue.runtime.gateway.fields import Body, ModelFields, Name, Pitch, Speed, check_text
-from duologue.runtime.gateway.house import DEFAULT_VOICE, House, house_of
-from duologue.runtime.gateway.speaking import Piece, Wanted, speak
-from duologue.runtime.gateway.subtitles import MEDIA_TYPES, SubtitleFormat, write_subtitles
-from duologue.runtime.gateway.turns import (
-    SourceTurn,
-    script_of_texts,
-    segments_of,
-    turns_of_script,
-    turns_of_texts,
+from duologue.runtime.gateway.fields import (
+    Body,
+    ModelFields,
+    Name,
+    Pitch,
+    Speed,
+    VoiceCodes,
+    check_text,
 )
+from duologue.runtime.gateway.house import DEFAULT_VOICE, House, house_of
+from duologue.runtime.gateway.speaking import Wanted, speak
+from duologue.runtime.gateway.subtitles import MEDIA_TYPES, SubtitleFormat
+from duologue.runtime.gateway.turns import script_of_texts, turns_of_script, turns_of_texts
 
 MAX_TURNS = 1000
 MAX_SPEAKERS = 10
@@ -45,14 +52,16 @@ class DialogueFields(ModelFields):
     """What a dialogue can be asked for beside its text.
 
     Attributes:
-        voices: speaker ("1", "2", ...) -> voice, for a script.
+        voices: speaker ("1", "2", ...) -> name of a voice, or its codes; for a script.
         response_format: of the audio; "srt" and "vtt" give subtitles and no audio.
         sample_rate: of the audio in Hz; without it, the model's.
         subtitles: come with the last event.
     """
 
     model: Name = "duologue"
-    voices: dict[Annotated[int, Field(ge=1, le=MAX_SPEAKERS)], Name] = Field(default_factory=dict)
+    voices: dict[Annotated[int, Field(ge=1, le=MAX_SPEAKERS)], Name | VoiceCodes] = Field(
+        default_factory=dict
+    )
     response_format: AudioFormat | SubtitleFormat = "mp3"
     sample_rate: Literal[8000, 16000, 22050, 24000, 32000, 44100, 48000] | None = None
     speed: Speed = 1.0
@@ -77,23 +86,6 @@ class DialogueBody(DialogueFields):
     ] = Field(default_factory=list)
     stream_format: Literal["audio", "sse", "ndjson"] = "audio"
     stream: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Dialogue:
-    """What is to be spoken, and how its turns are found again in the audio.
-
-    Attributes:
-        script: for the model.
-        text_length: characters that the caller wrote.
-        sources: the turns as written.
-        voices: speaker -> name of the voice as the caller gave it.
-    """
-
-    script: str
-    text_length: int
-    sources: tuple[SourceTurn, ...]
-    voices: dict[int, str]
 
 
 @router.post("/audio/dialogue", response_class=Response)
@@ -140,7 +132,7 @@ def read_dialogue(house: House, body: DialogueBody) -> Dialogue:
     )
 
 
-def read_script(script: str, voices: dict[int, str], max_chars: int) -> Dialogue:
+def read_script(script: str, voices: Mapping[int, str | VoiceCodes], max_chars: int) -> Dialogue:
     """The dialogue of a script.
 
     Raises:
@@ -157,7 +149,7 @@ def wanted_of(house: House, body: DialogueFields, dialogue: Dialogue, request_id
         UnknownModelError, UnknownVoiceError: a name is unknown.
     """
     house.check_model(body.model)
-    at_server = {k: house.voice_at_server(name) for k, name in dialogue.voices.items()}
+    at_server = {k: _at_server(house, voice) for k, voice in dialogue.voices.items()}
     audio_format = body.response_format
     return Wanted(
         door="dialogue",
@@ -172,48 +164,8 @@ def wanted_of(house: House, body: DialogueFields, dialogue: Dialogue, request_id
     )
 
 
-def delta_fields(chunk: AudioChunk, speed: float) -> dict[str, Any]:
-    """Fields of an event with audio: the turn that is spoken where it begins."""
-    start_s = chunk.first_sample / chunk.sample_rate_hz / speed
-    return {"turn": chunk.turn, "speaker": chunk.speaker, "start_time_seconds": round(start_s, 3)}
-
-
-def done_fields(
-    last: AudioChunk, dialogue: Dialogue, speed: float, subtitles: SubtitleFormat | None
-) -> dict[str, Any]:
-    """Fields of the last event: the whole time line."""
-    segments = segments_of(last, dialogue.sources, dialogue.voices, speed)
-    fields: dict[str, Any] = {
-        "voice_segments": [segment.as_json() for segment in segments],
-        "duration_seconds": round(last.end_sample / last.sample_rate_hz / speed, 3),
-        "finish_reason": last.finish_reason,
-        "seed": last.seed,
-    }
-    if subtitles is not None:
-        fields["subtitles"] = write_subtitles(subtitles, segments)
-    return fields
-
-
-class SubtitleWriter:
-    """The body is the subtitles alone, when all times are known."""
-
-    def __init__(self, form: SubtitleFormat, dialogue: Dialogue, speed: float) -> None:
-        self.media_type = MEDIA_TYPES[form]
-        self._form: SubtitleFormat = form
-        self._dialogue = dialogue
-        self._speed = speed
-
-    def write(self, piece: Piece) -> bytes:
-        """See `answer.Writer`."""
-        if not piece.chunk.is_last:
-            return b""
-        dialogue = self._dialogue
-        segments = segments_of(piece.chunk, dialogue.sources, dialogue.voices, self._speed)
-        return write_subtitles(self._form, segments).encode()
-
-    def fail(self, fault: Fault) -> bytes | None:
-        """See `answer.Writer`."""
-        return None
+def _at_server(house: House, voice: str | VoiceCodes) -> str | Voice:
+    return house.voice_at_server(voice) if isinstance(voice, str) else voice.as_voice()
 
 
 def _writer(body: DialogueBody, dialogue: Dialogue) -> Writer:

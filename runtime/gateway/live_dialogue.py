@@ -23,14 +23,8 @@ from starlette.websockets import WebSocketDisconnect
 
 from duologue.client.errors import CapacityError, RequestError
 from duologue.runtime.gateway.answer import throw_into
-from duologue.runtime.gateway.dialogue import (
-    Dialogue,
-    DialogueFields,
-    delta_fields,
-    done_fields,
-    read_script,
-    wanted_of,
-)
+from duologue.runtime.gateway.dialogue import DialogueFields, read_script, wanted_of
+from duologue.runtime.gateway.dialogue_output import Dialogue, delta_fields, done_fields
 from duologue.runtime.gateway.faults import StalledError, fault_of
 from duologue.runtime.gateway.fields import check_text
 from duologue.runtime.gateway.house import House, house_of
@@ -135,7 +129,7 @@ class _Session:
     def _flush(self) -> None:
         text, self._text = self._text, ""
         limit = self._house.settings.api.max_text_chars
-        dialogue = read_script(text, dict(self._fields.voices), limit)
+        dialogue = read_script(text, self._fields.voices, limit)
         # Wrong names are told now, not when the turn of this dialogue has come.
         wanted = wanted_of(self._house, self._fields, dialogue, self._request_id)
         try:

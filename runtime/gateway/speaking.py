@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import math
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -87,6 +88,7 @@ async def speak(house: House, wanted: Wanted) -> AsyncGenerator[Piece, None]:
     """
     visit = _Visit(house, wanted)
     try:
+        house.outage.check()
         with house.admission.admitted(), house.metrics.active.track_inprogress():
             # Not left to the garbage collector: closing it is what frees the slot.
             async with aclosing(_pieces(house, wanted, visit)) as pieces:
@@ -102,15 +104,17 @@ async def speak(house: House, wanted: Wanted) -> AsyncGenerator[Piece, None]:
 
 async def _pieces(house: House, wanted: Wanted, visit: _Visit) -> AsyncGenerator[Piece, None]:
     api = house.settings.api
-    options = dataclasses.replace(wanted.options, deadline_s=api.timeout, max_ahead_s=api.max_ahead)
-    deadline = time.monotonic() + api.timeout + DEADLINE_SLACK_S
+    timeout_s = min(api.timeout, wanted.options.deadline_s or math.inf)
+    max_ahead_s = min(api.max_ahead, wanted.options.max_ahead_s or math.inf)
+    options = dataclasses.replace(wanted.options, deadline_s=timeout_s, max_ahead_s=max_ahead_s)
+    deadline = time.monotonic() + timeout_s + DEADLINE_SLACK_S
     line: _Line | None = None
     async with house.client.stream(wanted.script, **_as_kwargs(options)) as stream:
         is_last = False
         while not is_last:
             before = time.monotonic()
             patience_s = api.chunk_timeout if line is None else api.gap_timeout
-            chunk = await _next_chunk(stream, patience_s, deadline - before)
+            chunk = await _next_chunk(house, stream, patience_s, deadline - before)
             line = line or _Line(wanted, chunk.sample_rate_hz)
             data = await asyncio.to_thread(line.encode, chunk)
             visit.took(chunk, time.monotonic() - before)
@@ -123,10 +127,13 @@ async def _pieces(house: House, wanted: Wanted, visit: _Visit) -> AsyncGenerator
             return
 
 
-async def _next_chunk(stream: ChunkStream, patience_s: float, remaining_s: float) -> AudioChunk:
+async def _next_chunk(
+    house: House, stream: ChunkStream, patience_s: float, remaining_s: float
+) -> AudioChunk:
     """The watchdog: the process of a model may die without anybody being told."""
     try:
-        return await asyncio.wait_for(stream.__anext__(), max(0.0, min(patience_s, remaining_s)))
+        timeout_s = max(0.0, min(patience_s, remaining_s))
+        return await house.outage.wait_for(stream.__anext__(), timeout_s)
     except asyncio.TimeoutError:
         if remaining_s <= patience_s:
             raise DeadlineError("the request took longer than the server allows") from None

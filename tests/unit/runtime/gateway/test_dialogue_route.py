@@ -67,6 +67,25 @@ def test_a_script_in_another_notation_has_times_and_no_places(gateway: Any) -> N
     assert segment["character_start_index"] is None
 
 
+def test_a_voice_may_come_as_codes(gateway: Any) -> None:
+    codes = {"codes": [[1, 2, 3], [4, 5, 6]], "transcript": "Hello."}
+    answer = gateway.talk(input=SCRIPT, voices={"1": codes}, stream_format="ndjson")
+    voice = gateway.asked[1]["voices"][1]
+    assert voice.codes.tolist() == codes["codes"]
+    assert voice.transcript == "Hello."
+    assert answer.lines[-1]["voice_segments"][0]["voice_id"] == "codes"
+
+
+def test_a_callers_own_limits_reach_the_model_and_never_widen_the_servers(gateway: Any) -> None:
+    gateway.talk(input=SCRIPT, deadline_s=20, max_ahead_s=2, mode="turns")
+    options = gateway.asked[1]
+    assert (options["deadline_s"], options["max_ahead_s"]) == (20, 2)
+    assert options["mode"] == "turns"
+    gateway.talk(input=SCRIPT, deadline_s=1e9, max_ahead_s=1e9)
+    options = gateway.asked[1]
+    assert (options["deadline_s"], options["max_ahead_s"]) == (300, 10)
+
+
 def test_times_scale_with_the_speed(gateway: Any) -> None:
     answer = gateway.talk(input=SCRIPT, stream_format="ndjson", speed=2.0)
     done = answer.lines[-1]
@@ -131,6 +150,10 @@ def test_turns_of_a_script_are_those_of_the_server(script: str, texts: list[str]
         ({"inputs": [{"text": " "}]}, 400, "invalid_script"),
         ({"inputs": [{"text": "a"}] * 1001}, 422, "invalid_body"),
         ({"input": "a", "sample_rate": 12345}, 422, "invalid_body"),
+        ({"input": "a", "voices": {"1": {"codes": [[1], [1, 2]]}}}, 400, "invalid_voice"),
+        ({"input": "a", "voices": {"1": {"codes": [[2**31]]}}}, 422, "invalid_body"),
+        ({"input": "a", "voices": {"1": {"codes": []}}}, 422, "invalid_body"),
+        ({"input": "a", "deadline_s": 0}, 422, "invalid_body"),
         ({"input": "a", "pitch": 3}, 422, "invalid_body"),
         ({"input": "a", "model": "none"}, 404, "model_not_found"),
         ({"input": "refuse"}, 400, "invalid_script"),
