@@ -1,24 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One stream of the asyncio client: an asynchronous iterable of chunks that can be cancelled."""
+"""One stream of an asyncio client: an asynchronous iterable of chunks that can be cancelled."""
 
 from __future__ import annotations
 
-import asyncio
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING
 
-import grpc
-from grpc import aio
-
-from duologue.client.errors import CancelledError, DuologueError, StreamTimeoutError
-from duologue.client.response import ResponseReader
-from duologue.client.rpc import END_TIMEOUT_S, error_from_rpc
 from duologue.client.types import AudioChunk
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
-class AsyncSpeechStream:
+
+class AsyncSpeechStream(ABC):
     """Chunks of one dialogue, in order, as they come.
 
     Iterate over it once with `async for`. Leaving it early (`close`, the end of an
@@ -26,31 +23,15 @@ class AsyncSpeechStream:
     the server.
     """
 
-    def __init__(
-        self,
-        call: Any,
-        address: str,
-        *,
-        chunk_timeout_s: float,
-        acknowledge: Callable[[AudioChunk], Awaitable[None]] | None = None,
-    ) -> None:
-        """Take over a started call.
+    def __init__(self, end_call: Callable[[], object]) -> None:
+        """Begin.
 
         Args:
-            call: a `grpc.aio` stream of responses.
-            address: of the server, for messages.
-            chunk_timeout_s: the longest wait for the next chunk.
-            acknowledge: told of each chunk that the caller takes, but the last.
+            end_call: cancels the request, as `SpeechStream` wants it.
         """
-        self._call = call
-        self._address = address
-        self._chunk_timeout_s = chunk_timeout_s
-        self._acknowledge = acknowledge
-        self._reader = ResponseReader()
         self._is_cancelled = False
         self._is_closed = False
-        # Once a call is over, its cancel does nothing.
-        self._end_call = weakref.finalize(self, call.cancel)
+        self._end_call = weakref.finalize(self, end_call)
         self._end_call.atexit = False  # the event loop is gone by then
 
     def __aiter__(self) -> AsyncIterator[AudioChunk]:
@@ -88,50 +69,11 @@ class AsyncSpeechStream:
         self._is_closed = True
         self._end_call()
 
+    @abstractmethod
     async def _next_chunk(self) -> AudioChunk | None:
-        if self._reader.is_complete:
-            await self._await_end()
-            return None
-        chunk = None
-        while chunk is None:
-            response = await self._take(self._chunk_timeout_s)
-            if response is aio.EOF:
-                raise self._reader.cut_short()
-            try:
-                chunk = self._reader.read(response)
-            except DuologueError:
-                # Triton 2.51 keeps a request for ever whose cancel overtakes its error.
-                await self._await_end()
-                raise
-        if self._acknowledge is not None and not chunk.is_last:
-            await self._acknowledge(chunk)
-        return chunk
+        """Wait for a chunk; None after the last one. Raises as `__anext__`."""
 
-    async def _await_end(self) -> None:
-        """Let the server close the call: a cancel that overtakes its end would look like one."""
-        try:
-            while await self._take(END_TIMEOUT_S) is not aio.EOF:
-                pass
-        except DuologueError:
-            pass  # the audio is complete, however the call ends
-
-    async def _take(self, timeout_s: float) -> Any:
-        """One response or `aio.EOF`, within the time allowed."""
-        try:
-            return await asyncio.wait_for(self._call.read(), timeout_s)
-        except asyncio.TimeoutError:
-            raise StreamTimeoutError(
-                f"{self._address} sent nothing for {timeout_s:g} s; the request is cancelled"
-            ) from None
-        except grpc.RpcError as error:
-            raise error_from_rpc(error, self._address) from error
-        except asyncio.CancelledError:
-            # gRPC says so for a call that was cancelled, too; only the task's own may pass.
-            if self._is_cancelled:
-                raise CancelledError("the stream was cancelled") from None
-            raise
-
-    async def __aenter__(self) -> AsyncSpeechStream:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(

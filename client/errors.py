@@ -69,6 +69,15 @@ class ServerUnavailableError(DuologueError):
 class StreamTimeoutError(DuologueError):
     """The connection stands, but no chunk came within the time allowed."""
 
+    @classmethod
+    def after(cls, address: str, timeout_s: float) -> StreamTimeoutError:
+        """The error of a client that waited for so long and then cancelled; not raised."""
+        return cls(f"{address} sent nothing for {timeout_s:g} s; the request is cancelled")
+
+
+class AccessError(DuologueError):
+    """The server wants an API key, or one that may do more."""
+
 
 _BY_NAME: dict[str, type[DuologueError]] = {
     cls.__name__: cls

@@ -3,23 +3,23 @@
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 import grpc
 from tritonclient.grpc import service_pb2_grpc
 
 from duologue.client import rpc
+from duologue.client.base import DEFAULT_CHUNK_TIMEOUT_S, DEFAULT_TIMEOUT_S, SpeechClient
+from duologue.client.grpc_stream import GrpcSpeechStream
 from duologue.client.request import build_ack, build_request
-from duologue.client.stream import SpeechStream
-from duologue.client.types import AudioChunk, Speech, SpeechKwargs, SpeechOptions, join_chunks
+from duologue.client.types import AudioChunk, SpeechKwargs, SpeechOptions
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
-class DialogueClient:
-    """Speaks scripts through a duologue server.
+class DialogueClient(SpeechClient):
+    """Speaks scripts through a duologue server, over gRPC.
 
     One client holds one connection, on which any number of streams run at the same time; it
     may be used from several threads. Usable as a context manager.
@@ -29,8 +29,8 @@ class DialogueClient:
         self,
         url: str = rpc.DEFAULT_URL,
         *,
-        timeout_s: float = rpc.DEFAULT_TIMEOUT_S,
-        chunk_timeout_s: float = rpc.DEFAULT_CHUNK_TIMEOUT_S,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        chunk_timeout_s: float = DEFAULT_CHUNK_TIMEOUT_S,
     ) -> None:
         """Name the server; nothing is sent yet.
 
@@ -42,63 +42,27 @@ class DialogueClient:
         Raises:
             RequestError: the url is no such address.
         """
+        super().__init__()
         self._address = rpc.split_scheme(url)
         self._timeout_s = timeout_s
         self._chunk_timeout_s = chunk_timeout_s
-        self._rate_hz: int | None = None
         options = rpc.channel_options(self._address)
         self._channel = grpc.insecure_channel(self._address, options=options)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 
-    @property
-    def sample_rate_hz(self) -> int:
-        """Of all audio of this server; asked once.
-
-        Raises:
-            ServerUnavailableError: nothing answers.
-        """
-        if self._rate_hz is None:
-            self._rate_hz = self._configured_rate() or self._probed_rate()
-        return self._rate_hz
-
-    def stream(self, script: str, **options: Unpack[SpeechKwargs]) -> SpeechStream:
-        """Speak a script; the chunks come while the rest is still being made.
-
-        Args:
-            script: text in any notation that the server's script parser knows, such as
-                "[S1]Hello.[S2]Hi.".
-            **options: see `SpeechOptions`.
-
-        Returns:
-            The stream. Errors of the server show when it is iterated over.
-
-        Raises:
-            RequestError: an option cannot be sent.
-        """
+    def stream(self, script: str, **options: Unpack[SpeechKwargs]) -> GrpcSpeechStream:
+        """See `SpeechClient`."""
         wanted = SpeechOptions(**options)
         call = self._stub.ModelStreamInfer(iter([build_request(script, wanted)]))
-        return SpeechStream(
+        return GrpcSpeechStream(
             call,
             self._address,
             chunk_timeout_s=self._chunk_timeout_s,
             acknowledge=None if wanted.max_ahead_s is None else self._acknowledge,
         )
 
-    def synthesize(self, script: str, **options: Unpack[SpeechKwargs]) -> Speech:
-        """Speak a script and wait for the whole of it.
-
-        Args:
-            script: as in `stream`.
-            **options: see `SpeechOptions`.
-
-        Raises:
-            DuologueError: as `SpeechStream.__next__`.
-        """
-        with self.stream(script, **options) as stream:
-            return join_chunks(stream)
-
     def is_ready(self) -> bool:
-        """Whether the server answers and its model is loaded."""
+        """See `SpeechClient`."""
         try:
             answer = self._stub.ModelReady(rpc.ready_request(), timeout=self._timeout_s)
         except grpc.RpcError:
@@ -106,7 +70,7 @@ class DialogueClient:
         return bool(answer.ready)
 
     def close(self) -> None:
-        """Close the connection; streams that still run are cancelled."""
+        """See `SpeechClient`."""
         self._channel.close()
 
     def _acknowledge(self, chunk: AudioChunk) -> None:
@@ -123,23 +87,10 @@ class DialogueClient:
         except grpc.RpcError as error:
             raise rpc.error_from_rpc(error, self._address) from error
 
-    def _configured_rate(self) -> int | None:
+    def _find_rate(self) -> int:
+        """As the model's configuration has it, which the server may keep to itself."""
         try:
             answer = self._stub.ModelConfig(rpc.config_request(), timeout=self._timeout_s)
         except grpc.RpcError:
-            return None  # the server may keep its configuration to itself
-        return rpc.rate_from_config(answer)
-
-    def _probed_rate(self) -> int:
-        return self.synthesize(rpc.PROBE_SCRIPT, max_frames=1).sample_rate_hz
-
-    def __enter__(self) -> DialogueClient:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
+            return super()._find_rate()
+        return rpc.rate_from_config(answer) or super()._find_rate()

@@ -18,15 +18,9 @@ from duologue.client.errors import (
 )
 
 DEFAULT_URL = "localhost:8001"
-DEFAULT_TIMEOUT_S = 10.0
-DEFAULT_CHUNK_TIMEOUT_S = 30.0
 
 # How long to wait for the server to close a stream whose last chunk has come.
 END_TIMEOUT_S = 1.0
-
-# One frame of a harmless script: its answer tells the sample rate where the model's
-# configuration does not, or may not be read.
-PROBE_SCRIPT = "[S1]a"
 
 RATE_PARAMETER = "sample_rate_hz"
 
