@@ -43,7 +43,13 @@ class Dialogue:
 def delta_fields(chunk: AudioChunk, speed: float) -> dict[str, Any]:
     """Fields of an event with audio: the turn that is spoken where it begins."""
     start_s = chunk.first_sample / chunk.sample_rate_hz / speed
-    return {"turn": chunk.turn, "speaker": chunk.speaker, "start_time_seconds": round(start_s, 3)}
+    return {
+        "turn": chunk.turn,
+        "speaker": chunk.speaker,
+        "start_time_seconds": round(start_s, 3),
+        "timing": chunk.turn_timing,
+        "is_last": chunk.is_last,
+    }
 
 
 def done_fields(
