@@ -23,6 +23,7 @@ from duologue.cli.options import (
     ModeChoice,
     NormalizationChoice,
 )
+from duologue.cli.voice_choice import VoiceOption, read_voices
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -89,6 +90,7 @@ def say(
     script: ScriptArgument = None,
     text: TextOption = None,
     out: OutOption = "talk.wav",
+    voice: VoiceOption = None,
     seed: SeedOption = None,
     greedy: GreedyOption = False,
     server: ServerOption = None,
@@ -110,6 +112,7 @@ def say(
     words = _read_script(script, text)
     _check_out(out)
     options = SpeechOptions(
+        voices=read_voices(voice or ()),
         seed=seed,
         greedy=greedy,
         normalization=normalize.value,

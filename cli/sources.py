@@ -108,6 +108,7 @@ def _request(script: str, options: SpeechOptions) -> SpeechRequest:
 
     return SpeechRequest(
         script=script,
+        voice_ids={k: name for k, name in options.voices.items() if isinstance(name, str)},
         seed=options.seed,
         sampling=SamplingOverrides(
             greedy=options.greedy,

@@ -136,6 +136,7 @@ class SpeechRequest:
     Attributes:
         script: text in any notation that the script parser knows.
         voices: speaker (1-based) -> voice; speakers left out sound as the model pleases.
+        voice_ids: speaker -> name of a voice of the bundle, for speakers without `voices`.
         seed: the same seed gives the same audio, whatever runs beside it; None draws one.
         sampling: changes to the bundle's sampling.
         normalization: text rules applied to each turn.
@@ -168,6 +169,7 @@ class SpeechRequest:
     deadline_s: float | None = None
     max_ahead_s: float | None = None
     codes_only: bool = False
+    voice_ids: dict[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

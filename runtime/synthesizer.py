@@ -7,6 +7,7 @@ with Synthesizer.load("default") as synthesizer:
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
 import time
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from duologue.runtime.config import Bundle
 from duologue.runtime.core import PcmChunk, Speech, SpeechRequest
 from duologue.runtime.engine import Engine, EngineStats
 from duologue.runtime.planner import MAX_SEED, RequestPlanner
+from duologue.runtime.presets import PresetVoices, read_presets
 from duologue.runtime.stream import SpeechStream
 from duologue.runtime.text.tokenizer import TextTokenizer
 
@@ -48,6 +50,7 @@ class Synthesizer:
         backbone: its language model.
         codec: its codec.
         tokenizer: its tokenizer.
+        presets: its voices.
     """
 
     def __init__(
@@ -56,8 +59,10 @@ class Synthesizer:
         backbone: Backbone,
         codec: Codec,
         tokenizer: TextTokenizer,
+        presets: PresetVoices | None = None,
     ) -> None:
         self.bundle = bundle
+        self.presets = presets or PresetVoices()
         self._backbone = backbone
         self._codec = codec
         self._planner = RequestPlanner(bundle, tokenizer, backbone.spec.max_rows)
@@ -93,9 +98,11 @@ class Synthesizer:
         """
         directory = resolve_bundle(bundle)
         description = verify_bundle(directory, hashes=True)
+        presets = read_presets(description, directory)
         tokenizer = TextTokenizer.from_file(directory / "tokenizer.json")
         backbone = load_backbone(description, directory, engine=engine, max_slots=max_slots)
-        return cls(description, backbone, codec or load_codec(description, directory), tokenizer)
+        codec = codec or load_codec(description, directory)
+        return cls(description, backbone, codec, tokenizer, presets)
 
     @property
     def sample_rate_hz(self) -> int:
@@ -125,13 +132,15 @@ class Synthesizer:
 
         Raises:
             ScriptError: the script cannot be read.
-            VoiceError: a voice does not fit the model.
+            VoiceError: a voice does not fit the model, or no voice of the bundle has the name.
             RequestError: a value is out of range.
             PromptTooLongError: prompt and speech do not fit into the context.
             CapacityError: every slot is taken and the queue is full.
         """
         submitted_at_s, deadline_s = time.monotonic(), request.deadline_s
         seed = secrets.randbelow(MAX_SEED) if request.seed is None else request.seed
+        voices = self.presets.resolve(request.voice_ids, request.voices)
+        request = dataclasses.replace(request, voices=voices, voice_ids={})
         script = self._planner.read(request)
         stream = SpeechStream(
             script=script,

@@ -23,8 +23,6 @@ from duologue.runtime.errors import RequestError, ScriptError, VoiceError
 from duologue.runtime.serving.sampling import read_sampling
 from duologue.runtime.serving.tensors import RequestTensors
 
-DEFAULT_VOICE_IDS = ("", "default")
-
 
 def read_request(tensors: RequestTensors, bundle: Bundle) -> SpeechRequest:
     """Read what a caller wants said.
@@ -36,12 +34,13 @@ def read_request(tensors: RequestTensors, bundle: Bundle) -> SpeechRequest:
     Raises:
         RequestError: a tensor is missing, of the wrong type or shape, or out of range.
         ScriptError: the script is longer than the bundle allows.
-        VoiceError: a voice is unknown, or its codes cannot be used.
+        VoiceError: the codes of a voice cannot be used.
     """
     sampling = tensors.text(contract.SAMPLING)
     return SpeechRequest(
         script=_read_script(tensors, bundle.limits.max_script_bytes),
         voices=_read_voices(tensors, bundle),
+        voice_ids=_read_voice_ids(tensors),
         seed=tensors.whole(contract.SEED, 0),
         sampling=SamplingOverrides() if sampling is None else read_sampling(sampling),
         normalization=typing.cast(
@@ -87,13 +86,13 @@ def _read_choice(
     return value
 
 
+def _read_voice_ids(tensors: RequestTensors) -> dict[int, str]:
+    """Names of voices; whether the bundle has them is found out by the synthesizer."""
+    names = tensors.texts(contract.VOICE_IDS) or []
+    return {speaker: name for speaker, name in enumerate(names, start=1) if name}
+
+
 def _read_voices(tensors: RequestTensors, bundle: Bundle) -> dict[int, Voice]:
-    for voice_id in tensors.texts(contract.VOICE_IDS) or []:
-        if voice_id not in DEFAULT_VOICE_IDS:
-            raise VoiceError(
-                f"the voice {voice_id[:80]!r} is unknown; allowed: 'default', or codes of your own "
-                f"in {contract.VOICE_CODES.name}"
-            )
     codes = tensors.array(contract.VOICE_CODES)
     lengths = tensors.array(contract.VOICE_LENGTHS)
     transcripts = tensors.texts(contract.VOICE_TRANSCRIPTS)

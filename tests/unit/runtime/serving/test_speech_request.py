@@ -69,6 +69,13 @@ def test_voices_are_split_by_speaker() -> None:
     assert got.voices[2].transcript == "Good day."
 
 
+def test_names_of_voices_are_handed_on_by_speaker() -> None:
+    got = read(SCRIPT, (contract.VOICE_IDS, ["", "女性温柔"]))
+
+    assert got.voice_ids == {2: "女性温柔"}
+    assert got.voices == {}
+
+
 def codes(rows: int = K, frames: int = 4, value: int = 0) -> Any:
     return contract.VOICE_CODES, np.full((rows, frames), value)
 
@@ -88,7 +95,6 @@ def codes(rows: int = K, frames: int = 4, value: int = 0) -> Any:
         ([SCRIPT, (contract.MAX_AHEAD_S, [np.inf])], RequestError, "MAX_AHEAD_S is inf"),
         ([SCRIPT, (contract.NORMALIZATION, ["v9"])], RequestError, "'v9'; allowed: none, v0.7"),
         ([SCRIPT, (contract.TEXT_FRONTEND, ["xx"])], RequestError, "'xx'; allowed: none, zh_en"),
-        ([SCRIPT, (contract.VOICE_IDS, ["", "bob"])], VoiceError, "the voice 'bob' is unknown"),
         ([SCRIPT, codes()], RequestError, "VOICE_CODES needs VOICE_LENGTHS"),
         ([SCRIPT, (contract.VOICE_LENGTHS, [4])], RequestError, "need VOICE_CODES"),
         ([SCRIPT, codes(), (contract.VOICE_LENGTHS, [3])], RequestError, "sum is the 4 frames"),
