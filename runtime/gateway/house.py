@@ -13,8 +13,10 @@ from duologue.client.types import AudioChunk, SpeechKwargs
 from duologue.runtime.gateway.faults import UnknownModelError, UnknownVoiceError
 from duologue.runtime.gateway.keys import KeyRing, load_keys
 from duologue.runtime.gateway.limits import Admission, RateLimiter
+from duologue.runtime.gateway.logs import num_dropped_lines
 from duologue.runtime.gateway.metrics import Metrics
-from duologue.runtime.gateway.settings import OPENAI_MODELS, Settings
+from duologue.runtime.gateway.setting_groups import OPENAI_MODELS
+from duologue.runtime.gateway.settings import Settings
 from duologue.runtime.gateway.trouble import Trouble
 
 if TYPE_CHECKING:
@@ -112,6 +114,7 @@ def build_house(settings: Settings, client: Client) -> House:
     admission = Admission(settings.api.max_streams)
     metrics = Metrics()
     metrics.show("http_max_streams", "Dialogues at the same time", lambda: admission.max_streams)
+    metrics.show("log_dropped_lines", "Lines that the log has lost", num_dropped_lines)
     metrics.show("http_draining", "Nothing new is taken", lambda: admission.is_draining)
     return House(
         settings=settings,

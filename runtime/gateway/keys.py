@@ -12,9 +12,9 @@ import hmac
 import re
 from collections.abc import Mapping
 
+from duologue.client.errors import AccessError
 from duologue.runtime.errors import ConfigError
-from duologue.runtime.gateway.faults import AccessError
-from duologue.runtime.gateway.settings import AuthSettings
+from duologue.runtime.gateway.setting_groups import AuthSettings
 
 _LINE = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9_-]{0,63})\s+(?P<hash>[0-9a-fA-F]{64})")
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from duologue.client.errors import CapacityError
 from duologue.runtime.gateway.faults import RateLimitError
-from duologue.runtime.gateway.settings import RateLimitSettings
+from duologue.runtime.gateway.setting_groups import RateLimitSettings
 
 # Callers that are remembered; the one that was silent for longest is forgotten first.
 MAX_CALLERS = 10_000

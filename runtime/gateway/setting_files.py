@@ -1,72 +1,141 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Setting files and the environment variables of the MegaTTS3 platform, as plain values."""
+"""Setting files and the environment variables of the MegaTTS3 platform, as plain values.
+
+Every key of the platform's files is known here: most are settings of ours by the same path, some
+go by another path, and some change nothing, which is said.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePath
 from typing import Any
 
 import yaml
 
 from duologue.runtime.errors import ConfigError
 
-# Keys of the platform's files that are understood and change nothing, and why.
+_BUNDLE = "the model and its engines are described by the bundle"
+# Keys of the platform's files that are understood and change nothing: reason -> paths.
 INAPPLICABLE = {
-    "model": "the model and its engines are described by the bundle",
-    "gpu_config": "memory and precision are settled when the bundle is built",
-    "inference_config": "batches are made by the scheduler, limits stand in the bundle",
-    "cache_config": "there is no Redis cache",
-    "storage": "there is no voice store and no cache of results in this version",
-    "api.workers": "one process serves all requests",
+    _BUNDLE: (
+        *("model.name", "model.type", "model.version", "model.checkpoint_path"),
+        *("model.config_path", "model.inference.device", "model.inference.precision"),
+        *("model.vocoder.type", "model.vocoder.checkpoint_path"),
+        *("gpu_config.memory_fraction", "gpu_config.allow_growth", "gpu_config.mixed_precision"),
+        "inference_config.max_sequence_length",
+    ),
+    "the scheduler batches by itself": (
+        "model.inference.batch_size",
+        "inference_config.batch_size",
+    ),
+    "the cache is on disk, there is no Redis": (
+        *("cache_config.redis_url", "cache_config.compression", "cache_config.key_prefix"),
+    ),
+    "one process serves all requests": ("api.workers",),
 }
-# The two groups that some write beside `api` instead of below it.
-_GROUPS_OF_API = ("cors", "rate_limit", "monitoring")
-# Variable -> path of the setting. Of each pair the first one wins.
-PLATFORM_VARIABLES = (
-    (("MEGATTS3_HOST", "API_HOST"), ("api", "host")),
-    (("MEGATTS3_PORT", "API_PORT"), ("api", "port")),
-    (("MEGATTS3_TIMEOUT",), ("api", "timeout")),
-    (("LOG_LEVEL",), ("logging", "level")),
+# Keys of the platform's files that go by another path here.
+MOVED = {
+    "model.inference.max_length": "api.max_text_chars",
+    "model.cache.enabled": "cache.enabled",
+    "model.cache.max_size": "cache.max_size",
+    "model.cache.ttl": "cache.ttl",
+    "inference_config.use_cache": "cache.enabled",
+    "cache_config.max_memory": "cache.max_size",
+    "cache_config.ttl": "cache.ttl",
+    # The groups that some write beside `api` instead of below it.
+    "cors": "api.cors",
+    "rate_limit": "api.rate_limit",
+    "monitoring": "api.monitoring",
+}
+# Variable -> paths of its settings and what is joined to its value; a later one wins.
+PLATFORM_VARIABLES: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
+    ("API_HOST", (("api.host", ""),)),
+    ("API_PORT", (("api.port", ""),)),
+    ("LOG_LEVEL", (("logging.level", ""),)),
+    ("VOICE_STORAGE_DIR", (("storage.voice_samples_dir", ""),)),
+    ("MODEL_CACHE_DIR", (("storage.cache_dir", ""),)),
+    ("MEGATTS3_HOST", (("api.host", ""),)),
+    ("MEGATTS3_PORT", (("api.port", ""),)),
+    ("MEGATTS3_TIMEOUT", (("api.timeout", ""),)),
+    ("MEGATTS3_LOG_DIR", (("logging.file", "duologue.log"),)),
+    (
+        "MEGATTS3_STORAGE_DIR",
+        (
+            ("storage.voice_samples_dir", "voices"),
+            ("storage.cache_dir", "cache"),
+            ("storage.temp_dir", "temp"),
+        ),
+    ),
 )
+# Of these only the long names are spoken of: the short ones belong to others, too.
+INAPPLICABLE_VARIABLES = {
+    "MEGATTS3_WORKERS": "one process serves all requests",
+    "MEGATTS3_MODEL_DIR": _BUNDLE,
+    "MEGATTS3_BATCH_SIZE": "the scheduler batches by itself",
+}
 
 
-def read_files(files: Sequence[Path]) -> tuple[dict[str, Any], list[str]]:
-    """Read setting files, each over the ones before it.
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Settings from one place.
+
+    Attributes:
+        origin: for people, e.g. "file api.yaml" or "environment API_PORT".
+        values: nested as the settings are.
+    """
+
+    origin: str
+    values: dict[str, Any]
+
+
+def read_files(files: Sequence[Path]) -> tuple[list[Layer], list[str]]:
+    """Read setting files.
 
     Args:
         files: YAML, each an object at its root.
 
     Returns:
-        The values that apply here, and one note per key that does not.
+        One layer per file, and one note per reason for which keys of a file have no effect.
 
     Raises:
         ConfigError: a file cannot be read or is no YAML object.
     """
-    values: dict[str, Any] = {}
-    notes: list[str] = []
+    layers, notes = [], []
     for path in files:
         data = _read(path)
-        for group in _GROUPS_OF_API:
-            if group in data:
-                data = merge(data, {"api": {group: data.pop(group)}})
-        notes += [f"{path.name}: {key} has no effect: {why}" for key, why in _drop(data)]
-        values = merge(values, data)
-    return values, notes
+        notes += [f"{path.name}: {note}" for note in _drop(data)]
+        for old, new in MOVED.items():
+            found = _take(data, old)
+            if found is not None:
+                data = merge(data, _nested(new, found[0]))
+        layers.append(Layer(f"file {path}", data))
+    return layers, notes
 
 
-def read_platform_variables(environment: Mapping[str, str]) -> dict[str, Any]:
-    """The values of the platform's own environment variables, nested as in its files.
+def read_platform_variables(environment: Mapping[str, str]) -> list[Layer]:
+    """The values of the platform's own environment variables, the strongest last.
 
-    >>> read_platform_variables({"API_PORT": "1", "MEGATTS3_PORT": "7929"})
-    {'api': {'port': '7929'}}
+    >>> [layer.values for layer in read_platform_variables({"API_PORT": "1"})]
+    [{'api': {'port': '1'}}]
     """
-    values: dict[str, Any] = {}
-    for names, (group, key) in PLATFORM_VARIABLES:
-        found = [environment[name] for name in names if environment.get(name)]
-        if found:
-            values.setdefault(group, {})[key] = found[0]
-    return values
+    layers = []
+    for name, targets in PLATFORM_VARIABLES:
+        value = environment.get(name)
+        for path, below in targets if value else ():
+            whole = str(PurePath(str(value), below)) if below else value
+            layers.append(Layer(f"environment {name}", _nested(path, whole)))
+    return layers
+
+
+def note_platform_variables(environment: Mapping[str, str]) -> list[str]:
+    """One note per variable of the platform that has no effect."""
+    return [
+        f"{name} has no effect: {why}"
+        for name, why in INAPPLICABLE_VARIABLES.items()
+        if environment.get(name)
+    ]
 
 
 def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,13 +165,35 @@ def _read(path: Path) -> dict[str, Any]:
     return data
 
 
-def _drop(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Take the keys out that change nothing; gives each with its reason."""
-    for key, why in INAPPLICABLE.items():
-        *groups, last = key.split(".")
-        place: Any = data
-        for group in groups:
-            place = place.get(group) if isinstance(place, dict) else None
-        if isinstance(place, dict) and last in place:
-            del place[last]
-            yield key, why
+def _drop(data: dict[str, Any]) -> Iterator[str]:
+    """Take the keys out that change nothing; gives a note per reason."""
+    for why, paths in INAPPLICABLE.items():
+        found = [path for path in paths if _take(data, path) is not None]
+        if found:
+            yield f"{', '.join(found)} {'has' if len(found) == 1 else 'have'} no effect: {why}"
+
+
+def _take(data: dict[str, Any], path: str) -> tuple[Any] | None:
+    """Remove a key, and the groups that are empty without it; its value in a tuple, if any."""
+    head, _, rest = path.partition(".")
+    if head not in data:
+        return None
+    if not rest:
+        return (data.pop(head),)
+    group = data[head]
+    found = _take(group, rest) if isinstance(group, dict) else None
+    if found is not None and not group:
+        del data[head]
+    return found
+
+
+def _nested(path: str, value: Any) -> dict[str, Any]:
+    """A value at a path.
+
+    >>> _nested("a.b", 1)
+    {'a': {'b': 1}}
+    """
+    for part in reversed(path.split(".")):
+        value = {part: value}
+    whole: dict[str, Any] = value
+    return whole

@@ -24,8 +24,7 @@ from duologue.runtime.gateway.effects import Reshaper
 from duologue.runtime.gateway.encode import AudioFormat, encoder_rate_hz, make_encoder
 from duologue.runtime.gateway.faults import Fault, fault_of
 from duologue.runtime.gateway.house import ChunkStream, House
-
-LOG = logging.getLogger("duologue.gateway")
+from duologue.runtime.gateway.logs import log_event
 
 _FULL = "server_full"
 # Codes of streams that the watchdog ended -> what was late.
@@ -203,13 +202,13 @@ class _Visit:
         unknown = self._fault.code == "internal_error"
         # The texts of script errors quote the script, which is nobody's business here.
         what = str(error) if self._fault.status >= 500 else self._fault.code
-        LOG.log(
+        log_event(
             level,
-            "failed request_id=%s %s: %s",
-            self._wanted.request_id,
-            type(error).__name__,
-            what,
-            exc_info=error if unknown else None,
+            "failed",
+            error=error if unknown else None,
+            request_id=self._wanted.request_id,
+            type=type(error).__name__,
+            reason=what,
         )
 
     def end(self) -> None:
@@ -219,12 +218,15 @@ class _Visit:
         self._house.metrics.ended(
             self._wanted.door, self.outcome, took_s, rtf, is_our_fault=is_ours
         )
+        with_text = self._house.settings.logging.with_text
         # The bare number comes first: log analysis of the MegaTTS3 platform averages field 4.
-        LOG.info(
-            "%.3f synthesis_time request_id=%s door=%s outcome=%s audio_s=%.2f",
-            took_s,
-            self._wanted.request_id,
-            self._wanted.door,
-            self.outcome,
-            self._audio_s,
+        log_event(
+            logging.INFO,
+            f"{took_s:.3f} synthesis_time",
+            request_id=self._wanted.request_id,
+            door=self._wanted.door,
+            outcome=self.outcome,
+            took_s=took_s,
+            audio_s=self._audio_s,
+            **({"script": self._wanted.script} if with_text else {}),
         )

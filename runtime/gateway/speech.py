@@ -23,7 +23,7 @@ from duologue.runtime.gateway.fields import (
     check_text,
 )
 from duologue.runtime.gateway.house import DEFAULT_VOICE, House, house_of
-from duologue.runtime.gateway.settings import OPENAI_MODELS
+from duologue.runtime.gateway.setting_groups import OPENAI_MODELS
 from duologue.runtime.gateway.speaking import Wanted, speak
 
 OWNER = "duologue"

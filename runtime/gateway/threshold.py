@@ -21,8 +21,7 @@ from duologue.client.errors import DuologueError
 from duologue.runtime.gateway.answer import fault_response
 from duologue.runtime.gateway.faults import BodyTooLargeError, Fault, fault_of
 from duologue.runtime.gateway.house import House
-
-LOG = logging.getLogger("duologue.gateway")
+from duologue.runtime.gateway.logs import log_event
 
 BODY_TIMEOUT_S = 30.0
 # Everything below these asks for a key; the page, health and documentation do not.
@@ -110,12 +109,12 @@ class _Record:
 
     def log(self) -> None:
         took_s = time.monotonic() - self._began_at
-        LOG.debug(
-            "request_id=%s %s status=%d took_s=%.3f",
-            self._request_id,
+        log_event(
+            logging.DEBUG,
             self._what,
-            self._status,
-            took_s,
+            request_id=self._request_id,
+            status=self._status,
+            took_s=took_s,
         )
 
 

@@ -188,7 +188,7 @@ def test_the_metrics_of_both_stand_on_one_page(gateway: Gateway) -> None:
 def test_serve_starts_both_and_ends_them_on_sigterm(needs_triton: None, tmp_path: Path) -> None:
     config = tmp_path / "api.yaml"
     log = tmp_path / "http.log"
-    config.write_text(f"logging: {{file: {log}}}\n")
+    config.write_text(f"logging: {{file: {log}, format: plain}}\n")
     ports = [f"--{door}-port=0" for door in ("grpc", "http", "metrics")]
     command = [
         sys.executable,

@@ -25,12 +25,31 @@ logging:
   backup_count: 5
 storage:
   voice_samples_dir: "/app/storage/voices"
+  cache_dir: "/app/storage/cache"
+  temp_dir: "/app/storage/temp"
+  max_voice_file_size: "50MB"
   supported_formats: ["wav", "mp3", "flac", "m4a"]
 """
 MODEL_FILE = """
 model:
   name: "MegaTTS3-DIT"
+  type: "diffusion_transformer"
+  version: "1.0.0"
+  checkpoint_path: "/app/checkpoints/dit_base/model.pt"
+  config_path: "/app/checkpoints/dit_base/config.yaml"
   inference: {device: "cuda:0", precision: "fp16", batch_size: 1, max_length: 1000}
+  vocoder: {type: "WaveVAE", checkpoint_path: "/app/checkpoints/wavevae/model.pt"}
+  cache: {enabled: true, max_size: "2GB", ttl: 3600}
+"""
+TUNING_FILE = """
+gpu_config: {memory_fraction: 0.8, allow_growth: true, mixed_precision: true}
+inference_config: {batch_size: 4, max_sequence_length: 512, use_cache: true}
+cache_config:
+  redis_url: "redis://localhost:6379"
+  ttl: 60
+  max_memory: "1GB"
+  compression: true
+  key_prefix: "megatts3:"
 """
 
 
@@ -61,9 +80,47 @@ def test_the_platforms_files_are_taken_and_what_does_not_apply_is_named(tmp_path
     assert settings.api.max_request_size == 100_000_000
     assert settings.api.rate_limit.burst_size == 10
     assert settings.logging.file == Path("/app/logs/megatts3.log")
-    named = " ".join(settings.notes)
-    assert all(key in named for key in ("api.workers", "storage", "model.yaml: model"))
-    assert len(settings.notes) == 3
+    assert settings.storage.voice_samples_dir == Path("/app/storage/voices")
+    assert settings.storage.max_voice_file_size == 50_000_000
+    assert settings.api.max_text_chars == 1000
+    assert (settings.cache.enabled, settings.cache.max_size, settings.cache.ttl) == (
+        True,
+        2e9,
+        3600,
+    )
+    assert settings.notes == (
+        "settings.yaml: api.workers has no effect: one process serves all requests",
+        "model.yaml: model.name, model.type, model.version, model.checkpoint_path, "
+        "model.config_path, model.inference.device, model.inference.precision, "
+        "model.vocoder.type, model.vocoder.checkpoint_path have no effect: the model and its "
+        "engines are described by the bundle",
+        "model.yaml: model.inference.batch_size has no effect: the scheduler batches by itself",
+    )
+
+
+def test_the_platforms_tuning_blocks_are_taken_too(tmp_path: Path) -> None:
+    settings = load_settings([write(tmp_path, TUNING_FILE)])
+    assert (settings.cache.max_size, settings.cache.ttl) == (1_000_000_000, 60)
+    assert "cache_config.redis_url, cache_config.compression" in " ".join(settings.notes)
+    assert all("has no effect" in note or "have no effect" in note for note in settings.notes)
+
+
+def test_the_platforms_variables_name_folders_and_what_does_not_apply() -> None:
+    settings = load_settings(
+        environment={
+            "MEGATTS3_STORAGE_DIR": "/app/storage",
+            "VOICE_STORAGE_DIR": "/elsewhere",
+            "MEGATTS3_LOG_DIR": "/app/logs",
+            "MEGATTS3_TIMEOUT": "600",
+            "MEGATTS3_WORKERS": "2",
+            "WORKERS": "2",
+        }
+    )
+    assert settings.storage.voice_samples_dir == Path("/app/storage/voices")
+    assert settings.storage.temp_dir == Path("/app/storage/temp")
+    assert settings.logging.file == Path("/app/logs/duologue.log")
+    assert settings.api.timeout == 600
+    assert settings.notes == ("MEGATTS3_WORKERS has no effect: one process serves all requests",)
 
 
 def test_groups_may_stand_beside_api(tmp_path: Path) -> None:
@@ -113,6 +170,8 @@ def test_a_public_address_without_keys_is_refused_unless_allowed(tmp_path: Path)
         ("api: {port: 70000}", "api.port"),
         ("api: {timeout: -1}", "api.timeout"),
         ("api: {timeout: .inf}", "api.timeout"),
+        ("model: {nmae: x}", "the setting model is unknown"),
+        ("logging: {format: none}", "logging.format"),
         ("- 1", "no YAML object"),
         ("api: [", "cannot be read"),
     ],

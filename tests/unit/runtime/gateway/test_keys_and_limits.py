@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from duologue.client import errors as client_errors
-from duologue.client.errors import CapacityError, DuologueError
+from duologue.client.errors import AccessError, CapacityError, DuologueError
 from duologue.runtime.errors import ConfigError
 from duologue.runtime.gateway import faults
-from duologue.runtime.gateway.faults import AccessError, RateLimitError, fault_of
+from duologue.runtime.gateway.faults import RateLimitError, fault_of
 from duologue.runtime.gateway.keys import KeyRing, load_keys
 from duologue.runtime.gateway.limits import MAX_CALLERS, Admission, RateLimiter
-from duologue.runtime.gateway.settings import AuthSettings, RateLimitSettings
+from duologue.runtime.gateway.setting_groups import AuthSettings, RateLimitSettings
 
 
 def key_file(folder: Path, text: str) -> AuthSettings:
