@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from duologue.client.errors import (
+    AccessError,
     CancelledError,
     CapacityError,
     DeadlineError,
@@ -51,8 +52,8 @@ class TextTooLongError(ScriptError):
     """The script has more characters than the door takes."""
 
 
-class AccessError(DuologueError):
-    """The caller showed no key, or one that is unknown."""
+class ForbiddenError(AccessError):
+    """The caller's key is known, and does not go that far."""
 
 
 class RateLimitError(CapacityError):
@@ -134,6 +135,7 @@ _TABLE: tuple[tuple[type[DuologueError], int, str, str, str | None], ...] = (
     (VoiceError, 400, _CALLER, "invalid_voice", None),
     (PromptTooLongError, 400, _CALLER, "context_length_exceeded", None),
     (RequestError, 400, _CALLER, "invalid_request", None),
+    (ForbiddenError, 403, _CALLER, "insufficient_scope", None),
     (RateLimitError, 429, "rate_limit_error", "rate_limit_exceeded", None),
     (CapacityError, 503, _SERVER, "server_full", None),
     (DeadlineError, 504, _SERVER, "deadline_exceeded", None),

@@ -20,9 +20,8 @@ from starlette.responses import JSONResponse
 from duologue.client.errors import CapacityError
 from duologue.runtime.gateway.faults import fault_of
 from duologue.runtime.gateway.house import House, house_of
+from duologue.runtime.gateway.logs import log_event
 from duologue.runtime.gateway.machine import read_memory
-
-LOG = logging.getLogger("duologue.gateway")
 
 PROBE_SCRIPT = "[S1]Hi."
 PROBE_FRAMES = 2
@@ -76,7 +75,8 @@ class Monitor:
 
     def _note(self, reason: str | None) -> None:
         if reason != self.reason:
-            LOG.warning("the model is %s", "ready" if reason is None else f"not ready: {reason}")
+            state = "ready" if reason is None else "not ready"
+            log_event(logging.WARNING, f"the model is {state}", reason=reason or "it spoke")
         self.reason = reason
 
 
