@@ -50,6 +50,17 @@ MaxSamplesOption = Annotated[
     int | None,
     typer.Option("--max-samples", "--max_samples", min=0, help="Only the first so many lines."),
 ]
+MaxAudioOption = Annotated[
+    float | None,
+    typer.Option("--max-audio-s", help="A line's audio ends after so many seconds at the latest."),
+]
+TimeLimitOption = Annotated[
+    float | None,
+    typer.Option("--time-limit-s", help="Begin no further line after so many seconds."),
+]
+MaxSlotsOption = Annotated[
+    int | None, typer.Option("--max-slots", min=1, help="Lines spoken at the same time.")
+]
 NormalizeOption = Annotated[
     bool,
     typer.Option("--use-normalize", "--use_normalize", help="Text rules of MOSS-TTSD v0.7."),
@@ -96,6 +107,9 @@ def batch(
     seed: SeedOption = None,
     greedy: GreedyOption = False,
     max_samples: MaxSamplesOption = None,
+    max_audio_s: MaxAudioOption = None,
+    time_limit_s: TimeLimitOption = None,
+    max_slots: MaxSlotsOption = None,
     use_normalize: NormalizeOption = False,
     text_frontend: FrontendOption = FrontendChoice.NONE,
     silence_duration: SilenceOption = 0.0,
@@ -130,12 +144,14 @@ def batch(
         save_codes=save_codes,
         strict_reference=strict_reference,
         max_samples=max_samples,
+        max_audio_s=max_audio_s,
+        time_limit_s=time_limit_s,
         shard=(int(part), int(parts)),
     )
     bundle_dir = resolve_bundle(bundle)
     lines = read_lines(jsonl, options)
     if devices is None:
-        results = _speak(bundle_dir, engine.value, lines, options)
+        results = _speak(bundle_dir, engine.value, max_slots, lines, options)
     else:
         results = run_on_devices(devices.split(","), ctx, output_dir)
     if result_lines:
@@ -145,18 +161,25 @@ def batch(
     done = _follow(results, len(lines))
     report = write_report(options, Bundle.load(bundle_dir), done, time.monotonic() - started_at_s)
     failed = [result for result in done if not result.is_ok]
+    if len(done) < len(lines):
+        left = len(lines) - len(done)
+        typer.echo(f"the time is over: {left} lines are left; run it again to go on", err=True)
     _summarise(done, failed, report, as_json)
     if failed:
         raise typer.Exit(FAILED)
 
 
 def _speak(
-    bundle_dir: Path, engine: str, lines: list[BatchLine], options: BatchOptions
+    bundle_dir: Path,
+    engine: str,
+    max_slots: int | None,
+    lines: list[BatchLine],
+    options: BatchOptions,
 ) -> Iterator[ItemResult]:
     from duologue.runtime.batch.runner import BatchRunner
     from duologue.runtime.synthesizer import Synthesizer
 
-    with Synthesizer.load(bundle_dir, engine=engine) as synthesizer:
+    with Synthesizer.load(bundle_dir, engine=engine, max_slots=max_slots) as synthesizer:
         yield from BatchRunner(synthesizer, options).run(lines)
 
 

@@ -35,6 +35,10 @@ class BatchOptions:
         save_codes: also write the codes [T, K] as .npy.
         strict_reference: refuse lines that MOSS-TTSD v0.7 refuses.
         max_samples: only the first so many lines; None takes all.
+        max_audio_s: a line's audio ends after so many seconds at the latest; None leaves it to the
+            text.
+        time_limit_s: seconds after which no further line is begun; those that run are finished.
+            None sets no limit.
         shard: (i, n) takes every n-th line from the i-th on.
     """
 
@@ -49,6 +53,8 @@ class BatchOptions:
     save_codes: bool = False
     strict_reference: bool = False
     max_samples: int | None = None
+    max_audio_s: float | None = None
+    time_limit_s: float | None = None
     shard: tuple[int, int] = (0, 1)
 
     def __post_init__(self) -> None:
@@ -57,6 +63,8 @@ class BatchOptions:
             ("silence_s", self.silence_s, 0 <= self.silence_s <= 60, "0 to 60 seconds"),
             ("decode", self.decode, self.decode in DECODES, ", ".join(DECODES)),
             ("max_samples", self.max_samples, (self.max_samples or 0) >= 0, "0 or more"),
+            ("max_audio_s", self.max_audio_s, _above_zero(self.max_audio_s), "above 0 seconds"),
+            ("time_limit_s", self.time_limit_s, _above_zero(self.time_limit_s), "above 0 seconds"),
             ("shard", self.shard, 0 <= self.shard[0] < self.shard[1], "(i, n) with i below n"),
         )
         for name, value, holds, allowed in checks:
@@ -81,10 +89,14 @@ class BatchOptions:
     def key_of(self, value: dict[str, Any], bundle_key: str) -> str:
         """Identifies a line's result: the same key means that nothing has to be done again."""
         settings = dataclasses.asdict(self)
-        for name in ("output_dir", "prefix", "max_samples", "shard"):
+        for name in ("output_dir", "prefix", "max_samples", "time_limit_s", "shard"):
             del settings[name]
         text = json.dumps([value, settings, bundle_key], sort_keys=True, ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def _above_zero(value: float | None) -> bool:
+    return value is None or value > 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -74,8 +75,9 @@ class BatchRunner:
         """Speak lines; what an earlier run finished is not done again.
 
         Yields:
-            One result per line, as they finish.
+            One result per line, as they finish; none for lines that the time limit left out.
         """
+        started_at_s = time.monotonic()
         finished = self._journal.finished()
         waiting = deque(lines)
         running: deque[_Running] = deque()
@@ -83,7 +85,11 @@ class BatchRunner:
         try:
             while waiting or running:
                 if waiting and len(running) < max_running:
-                    started = self._start(waiting.popleft(), finished)
+                    entry = waiting.popleft()
+                    before = self._found(entry, finished)
+                    if before is None and self._is_over(started_at_s):
+                        continue
+                    started = before or self._start(entry)
                     if isinstance(started, _Running):
                         running.append(started)
                     else:
@@ -95,14 +101,24 @@ class BatchRunner:
             for left in running:
                 left.stream.cancel()
 
-    def _start(self, entry: BatchLine, finished: dict[int, ItemResult]) -> _Running | ItemResult:
-        started_at_s = time.monotonic()
-        if entry.line.value is None:
-            return self._failed(entry, str(entry.line.error))
-        key = self._options.key_of(entry.line.value, self._bundle_key)
+    def _is_over(self, started_at_s: float) -> bool:
+        limit_s = self._options.time_limit_s
+        return limit_s is not None and time.monotonic() - started_at_s >= limit_s
+
+    def _found(self, entry: BatchLine, finished: dict[int, ItemResult]) -> ItemResult | None:
+        """The result of an earlier run, if it is of the same line and the same settings."""
         before = finished.get(entry.index)
-        if before is not None and before.key == key:
-            return before
+        return before if before is not None and before.key == self._key_of(entry) else None
+
+    def _key_of(self, entry: BatchLine) -> str | None:
+        value = entry.line.value
+        return None if value is None else self._options.key_of(value, self._bundle_key)
+
+    def _start(self, entry: BatchLine) -> _Running | ItemResult:
+        started_at_s = time.monotonic()
+        key = self._key_of(entry)
+        if entry.line.value is None or key is None:
+            return self._failed(entry, str(entry.line.error))
         try:
             item = parse_item(entry.line.value, strict_reference=self._options.strict_reference)
             stream = self._synthesizer.submit(self._request(item))
@@ -122,8 +138,14 @@ class BatchRunner:
             verbatim=options.is_compared or is_own_notation(item.text),
             mode="one_pass" if options.is_compared else "auto",
             length_limit=options.length_limit,
+            max_frames=self._max_frames(),
             codes_only=options.decode != "default",
         )
+
+    def _max_frames(self) -> int | None:
+        limit_s = self._options.max_audio_s
+        frame_rate_hz = self._synthesizer.bundle.codec.frame_rate_hz
+        return None if limit_s is None else max(1, math.floor(limit_s * frame_rate_hz))
 
     def _finish(self, running: _Running) -> ItemResult:
         entry, stream = running.entry, running.stream

@@ -122,7 +122,7 @@ def test_a_killed_run_goes_on_without_losing_a_line(tmp_path: Path) -> None:
     ]
     command += ["--output-dir", str(out), "--greedy"]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    give_up_at_s = time.monotonic() + 60
+    give_up_at_s = time.monotonic() + 300
     while not list(out.glob("*.wav")):
         assert time.monotonic() < give_up_at_s
         time.sleep(0.01)
@@ -215,3 +215,32 @@ def test_a_recording_that_cannot_be_a_voice_is_named(tmp_path: Path, make: Any, 
     report = json.loads((tmp_path / "out" / "results.json").read_text())
     assert named in report["errors"][0]["error"]
     assert [file["index"] for file in report["files"]] == [1]
+
+
+def test_audio_is_cut_at_the_cap_and_the_cap_belongs_to_the_result(tmp_path: Path) -> None:
+    jsonl, out = _write(tmp_path / "in.jsonl", [{"text": "[S1]One two three."}]), tmp_path / "out"
+    assert _run(jsonl, out, "--max-audio-s", "0.5").exit_code == 0
+    assert 0.3 < soundfile.info(out / "output_0.wav").duration <= 0.5
+    assert _run(jsonl, out, "--max-audio-s", "0.9").exit_code == 0
+    assert 0.6 < soundfile.info(out / "output_0.wav").duration <= 0.9
+
+
+def test_when_the_time_is_over_the_rest_is_left_for_the_next_run(tmp_path: Path) -> None:
+    jsonl, out = tmp_path / "in.jsonl", tmp_path / "out"
+    _write(jsonl, [{"text": "[S1]One."}, {"text": "[S1]Two."}, {"text": "[S1]Three."}])
+    assert _run(jsonl, out, "--max-samples", "1").exit_code == 0
+    late = _run(jsonl, out, "--time-limit-s", "1e-9")
+    assert late.exit_code == 0
+    assert "2 lines are left" in late.output
+    report = json.loads((out / "results.json").read_text())
+    assert [file["index"] for file in report["files"]] == [0], "what was done stays done"
+    assert _run(jsonl, out).exit_code == 0
+    assert len(json.loads((out / "results.json").read_text())["files"]) == 3
+
+
+@pytest.mark.parametrize("option", ["--max-audio-s", "--time-limit-s"])
+def test_limits_that_allow_nothing_are_refused(tmp_path: Path, option: str) -> None:
+    jsonl = _write(tmp_path / "in.jsonl", [{"text": "[S1]One."}])
+    refused = _run(jsonl, tmp_path / "out", option, "0")
+    assert refused.exit_code != 0
+    assert "above 0 seconds" in refused.output
