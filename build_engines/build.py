@@ -142,7 +142,7 @@ class _Build:
             name=options.name or self._writer.out_dir.name,
             lm=checkpoint.lm,
             tokens=checkpoint.tokens,
-            prompt=moss_ttsd.PROMPT,
+            prompt=dataclasses.replace(moss_ttsd.PROMPT, reading=checkpoint.reading),
             sampling=checkpoint.sampling,
             codec=codec,
             windows=options.windows or default_windows(codec),

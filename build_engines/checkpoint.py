@@ -41,6 +41,7 @@ class Checkpoint:
         tokens: special ids.
         sampling: how each channel samples.
         max_length: rows at which the reference stops, or None where the checkpoint is silent.
+        reading: how the model was trained to read text.
         source: tensors under the checkpoint's own names.
     """
 
@@ -49,6 +50,7 @@ class Checkpoint:
     tokens: TokenIds
     sampling: tuple[ChannelSampling, ...]
     max_length: int | None
+    reading: str
     source: Mapping[str, StoredTensor]
 
     def parts(self, name: str) -> list[StoredTensor]:
@@ -85,6 +87,7 @@ def read_checkpoint(directory: Path) -> Checkpoint:
         checkpoint_config.token_ids(config, generation, ids),
         generation_config.sampling(generation, lm.num_channels),
         generation_config.max_length(generation),
+        checkpoint_config.reading(config),
         source,
     )
 

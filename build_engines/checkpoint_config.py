@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from duologue.runtime.config import LmConfig, TokenIds
+from duologue.runtime.config import READINGS, LmConfig, TokenIds
 from duologue.runtime.errors import ConfigError
 
 ARCHITECTURES = ("AsteroidTTSInstruct", "MossTTSDForCausalLM")
@@ -47,6 +47,18 @@ def read_json(path: Path, *, optional: bool = False) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ConfigError(f"{path} holds a {type(data).__name__}; allowed: an object")
     return data
+
+
+def reading(config: Json) -> str:
+    """How a model reads text: `text_reading` of `config.json`, which only our own models have.
+
+    Raises:
+        ConfigError: an unknown reading.
+    """
+    value = str(config.get("text_reading", "none"))
+    if value not in READINGS:
+        raise ConfigError(f"text_reading is {value!r}; allowed: {', '.join(READINGS)}")
+    return value
 
 
 def lm_config(config: Json, *, tied_heads: bool) -> LmConfig:

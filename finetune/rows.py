@@ -21,6 +21,7 @@ import numpy as np
 from duologue.finetune.errors import DataError
 from duologue.runtime.config import PromptConfig, TokenIds
 from duologue.runtime.core import IntArray
+from duologue.runtime.text.pinyin import read_aloud
 from duologue.runtime.text.prompt import text_rows, voice_rows
 from duologue.runtime.text.tokenizer import Piece, TextTokenizer
 
@@ -65,7 +66,7 @@ def encode_transcript(text: str, prompt: PromptConfig, tokenizer: TextTokenizer)
         if place % 2:
             spoken.append(tokenizer.token_id(_speaker_token(int(part), prompt, text)))
         elif part:
-            spoken.append(part)
+            spoken.append(read_aloud(part, prompt.reading))
     parts = (before, spoken, after)
     return [token_id for part in parts for token_id in tokenizer.encode_prompt(part)]
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from duologue.build_engines.checkpoint import read_checkpoint
@@ -23,7 +24,8 @@ def text_side(model_dir: Path, rules: Normalization) -> TextSide:
     """
     checkpoint = read_checkpoint(model_dir)
     tokenizer = TextTokenizer.from_file(model_dir / "tokenizer.json")
-    return TextSide(checkpoint.tokens, PROMPT, tokenizer, checkpoint.lm.num_channels, rules)
+    prompt = replace(PROMPT, reading=checkpoint.reading)
+    return TextSide(checkpoint.tokens, prompt, tokenizer, checkpoint.lm.num_channels, rules)
 
 
 def open_codec(bundle_dir: Path, num_threads: int) -> Codec:

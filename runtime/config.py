@@ -21,6 +21,10 @@ BUNDLE_FILE = "bundle.json"
 BUNDLE_FORMAT = 1
 
 
+READINGS = ("none", "pinyin")
+"""What may become of a text before it is cut into tokens."""
+
+
 def _require(holds: bool, field_name: str, value: object, allowed: str) -> None:
     if not holds:
         raise ConfigError(f"{field_name} is {value!r}; allowed: {allowed}")
@@ -120,11 +124,17 @@ class PromptConfig:
         system: the sentence that the model was trained with.
         template: text with the fields {system} and {text}.
         speaker_tokens: token that stands for speaker 1, 2, ...; their number is the limit.
+        reading: how the model reads text: "none", as it is written, or "pinyin", Chinese
+            characters as Pinyin with tone numbers.
     """
 
     system: str
     template: str
     speaker_tokens: tuple[str, ...]
+    reading: str = "none"
+
+    def __post_init__(self) -> None:
+        _require(self.reading in READINGS, "prompt.reading", self.reading, ", ".join(READINGS))
 
     @property
     def max_speakers(self) -> int:

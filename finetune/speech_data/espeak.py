@@ -10,9 +10,10 @@ import subprocess
 import numpy as np
 import soundfile
 
-from duologue.finetune.speech_data.voices import EspeakVoice
+from duologue.finetune.speech_data.voices import MANDARIN_ACCENT, EspeakVoice
 from duologue.runtime.core import FloatArray
 from duologue.runtime.errors import EngineUnavailableError
+from duologue.runtime.text.pinyin import to_pinyin
 
 ESPEAK_RATE_HZ = 22_050
 _PROGRAM = "espeak-ng"
@@ -40,17 +41,18 @@ def speak(text: str, voice: EspeakVoice) -> FloatArray:
     """Speak one turn.
 
     Args:
-        text: plain text in the voice's language.
+        text: plain text in the voice's language; Chinese in characters.
         voice: who speaks.
 
     Returns:
         Mono [N] at `ESPEAK_RATE_HZ`, without silence at the ends; N is 0 where nothing in the
         text can be spoken.
     """
+    written = to_pinyin(text) if voice.accent == MANDARIN_ACCENT else text
     command = [_PROGRAM, "-v", voice.espeak_name, "-p", str(voice.pitch)]
     command += ["-s", str(voice.words_per_minute), "-b", "1", "-z", "--stdin", "--stdout"]
     done = subprocess.run(
-        command, input=text.encode(), capture_output=True, timeout=_TIMEOUT_S, check=True
+        command, input=written.encode(), capture_output=True, timeout=_TIMEOUT_S, check=True
     )
     return trim_silence(_read_streamed_wav(done.stdout))
 

@@ -39,6 +39,16 @@ STATEMENTS = tuple(
 从{place}到{place}要{number}公里。 我想买{number}个{noun}和{number}个{noun}。
 大家都说{name}{idiom}。 {spot}有一个{adjective}的{noun}。 {date}的{noun}让人{verb}。
 {noun}，{noun}，还有{noun}。 我觉得{act}和{act}同样{adjective}。
+我叫{name}，我是{place}人。 你好，我是{name}，很高兴认识你。 孩子们正在{spot}里玩{noun}呢。
+他把{noun}给了{name}的朋友。 {date}的时候，我已经{verb}完{noun}了。
+你应该先{verb}{noun}，再{verb}{noun}。
+为了{act}，我们可以试试{noun}。 我的{noun}被{name}{verb}走了。 关于{noun}的{act}，我自己也不清楚。
+{adverb}说，{phrase}。 {name}跑得很快，可是{name}更快。 医生让她每天{verb}两次{noun}。
+天气{adjective}，我们别{verb}了，好吗？ 他一边{verb}{noun}，一边{verb}{noun}。
+{place}的冬天很冷，夏天很热。 只要{verb}，就能{verb}{noun}。 {idiom}，{idiom}。
+{noun}里面有{noun}，外面有{noun}。 那个{adjective}的人就是{name}先生。
+{noun}、{noun}和{noun}，你要哪一个？
+星期{day}我们开会，请大家准备{noun}。 {state}的{noun}落在{spot}。 {phrase}，{idiom}，还是{noun}？
 """.split()
 )
 QUESTIONS = tuple(
@@ -46,7 +56,8 @@ QUESTIONS = tuple(
 你{verb}过{noun}吗？ {name}什么时候去{place}？ 为什么{noun}这么{adjective}？
 谁{verb}了我的{noun}？ 你知道{noun}在哪里吗？ {noun}多少钱？ 你喜欢{noun}还是{noun}？
 我们怎么去{place}？ 这是{noun}吗？ {place}的{noun}怎么样？ 你{date}有没有{verb}{noun}？
-{name}和{name}是谁？ 现在几点了？
+{name}和{name}是谁？ 现在几点了？ 请问，{noun}怎么走？ 你能帮我{verb}{noun}吗？
+你吃{noun}了没有？ 哪个{noun}最{adjective}呢？ {name}，你觉得{noun}怎么样？
 """.split()
 )
 REPLIES = tuple(

@@ -9,7 +9,9 @@ from random import Random
 LANGUAGES = ("en", "cmn")
 """Languages that `espeak-ng` speaks for us, by its own names."""
 
-_MANDARIN_ACCENT = "cmn"
+# Of characters, espeak-ng's own dictionary knows but a few; of Pinyin, all syllables.
+MANDARIN_ACCENT = "cmn-latn-pinyin"
+"""espeak-ng's voice for Mandarin, which reads Pinyin with tone numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,49 +37,58 @@ class EspeakVoice:
         """As `espeak-ng -v` takes it.
 
         >>> DEFAULT_VOICES[0].espeak_name
-        'en-us+m3'
+        'en-us+m2'
         """
         return f"{self.accent}+{self.variant}" if self.variant else self.accent
 
 
+# The codec tells pitches below 165 Hz badly, so men speak at the top of their range.
 DEFAULT_VOICES = (
-    EspeakVoice("s1", "en-us", "m3", 48, 165),
+    EspeakVoice("s1", "en-us", "m2", 99, 165),
     EspeakVoice("s2", "en-us", "f2", 58, 170),
 )
 """Who speaks for [S1] and [S2] when no reference voice is given."""
 
 OTHER_VOICES = (
-    EspeakVoice("female-gentle", "en-us", "f4", 50, 145),
-    EspeakVoice("female-lively", "en-us", "linda", 62, 185),
-    EspeakVoice("male-mature", "en-us", "m7", 34, 145),
-    EspeakVoice("male-young", "en-us", "rob", 66, 180),
-    EspeakVoice("annie", "en-us", "Annie", 50, 165),
+    EspeakVoice("female-gentle", "en-us", "f4", 56, 145),
+    EspeakVoice("female-lively", "en-us", "linda", 60, 190),
+    EspeakVoice("male-mature", "en-us", "antonio", 99, 145),
+    EspeakVoice("male-young", "en-us", "ed", 97, 185),
+    EspeakVoice("annie", "en-us", "Annie", 54, 165),
     EspeakVoice("alicia", "en-us", "Alicia", 46, 165),
-    EspeakVoice("grandma", "en-gb", "grandma", 50, 160),
-    EspeakVoice("london", "en-gb-x-rp", "f3", 48, 165),
-    EspeakVoice("edinburgh", "en-gb-scotland", "m5", 56, 165),
-    EspeakVoice("glasgow", "en-gb-scotland", "f5", 44, 160),
-    EspeakVoice("lancaster", "en-gb-x-gbclan", "m4", 50, 165),
-    EspeakVoice("boris", "en-gb", "boris", 44, 160),
-    EspeakVoice("klatt", "en-us", "klatt2", 50, 165),
-    EspeakVoice("deep", "en-us", "m8", 42, 155),
-    EspeakVoice("newyork", "en-us-nyc", "m1", 62, 175),
-    EspeakVoice("steph", "en-us", "steph", 50, 165),
-    EspeakVoice("shelby", "en-us", "shelby", 40, 160),
-    EspeakVoice("john", "en-gb-x-gbcwmd", "john", 40, 165),
+    EspeakVoice("grandma", "en-gb", "grandma", 68, 160),
+    EspeakVoice("london", "en-gb-x-rp", "f3", 52, 165),
+    EspeakVoice("edinburgh", "en-gb-scotland", "m5", 99, 165),
+    EspeakVoice("glasgow", "en-gb-scotland", "f5", 48, 160),
+    EspeakVoice("lancaster", "en-gb-x-gbclan", "m7", 99, 165),
+    EspeakVoice("boris", "en-gb", "boris", 99, 160),
+    EspeakVoice("klatt", "en-us", "klatt2", 99, 165),
+    EspeakVoice("edward", "en-us", "edward", 99, 155),
+    EspeakVoice("newyork", "en-us-nyc", "f1", 62, 175),
+    EspeakVoice("steph", "en-us", "steph", 58, 165),
+    EspeakVoice("shelby", "en-us", "shelby", 64, 160),
+    EspeakVoice("john", "en-gb-x-gbcwmd", "john", 99, 165),
+    EspeakVoice("belinda", "en-us", "belinda", 50, 165),
+    EspeakVoice("andrea", "en-gb", "Andrea", 48, 170),
+    EspeakVoice("aunty", "en-us", "aunty", 54, 160),
+    EspeakVoice("alex", "en-us", "Alex", 94, 170),
+    EspeakVoice("pablo", "en-us", "pablo", 99, 165),
+    EspeakVoice("andy", "en-us", "Andy", 99, 165),
 )
 """Voices that a model is to take from a reference; four of them are presets."""
 
 _SPEED_SPREAD = 0.12
+_PITCH_SPREAD = 4
+_HIGHEST_PITCH = 99
 
 
 def voice_for_language(voice: EspeakVoice, language: str) -> EspeakVoice:
     """The same timbre, pitch and speed in another language.
 
     >>> voice_for_language(DEFAULT_VOICES[1], "cmn").espeak_name
-    'cmn+f2'
+    'cmn-latn-pinyin+f2'
     """
-    return voice if language == "en" else replace(voice, accent=_MANDARIN_ACCENT)
+    return voice if language == "en" else replace(voice, accent=MANDARIN_ACCENT)
 
 
 def draw_voices(random: Random, default_share: float) -> tuple[EspeakVoice, EspeakVoice]:
@@ -88,15 +99,20 @@ def draw_voices(random: Random, default_share: float) -> tuple[EspeakVoice, Espe
         default_share: how often the answer is `DEFAULT_VOICES`, which keep their own speeds.
 
     Returns:
-        Two different voices; others than the default pair differ in speed from one dialogue
-        to the next.
+        Two different voices; others than the default pair differ in speed and a little in
+        pitch from one dialogue to the next.
     """
     if random.random() < default_share:
         return DEFAULT_VOICES
     first, second = random.sample(DEFAULT_VOICES + OTHER_VOICES, 2)
-    return _at_some_speed(random, first), _at_some_speed(random, second)
+    return _varied(random, first), _varied(random, second)
 
 
-def _at_some_speed(random: Random, voice: EspeakVoice) -> EspeakVoice:
+def _varied(random: Random, voice: EspeakVoice) -> EspeakVoice:
     factor = random.uniform(1 - _SPEED_SPREAD, 1 + _SPEED_SPREAD)
-    return replace(voice, words_per_minute=round(voice.words_per_minute * factor))
+    pitch = voice.pitch + random.randint(-_PITCH_SPREAD, _PITCH_SPREAD)
+    return replace(
+        voice,
+        words_per_minute=round(voice.words_per_minute * factor),
+        pitch=min(pitch, _HIGHEST_PITCH),
+    )

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import groupby
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from duologue.runtime.config import Bundle, PromptConfig, TokenIds
 from duologue.runtime.core import IntArray, Normalization, Prompt, Script, Turn, Voice
 from duologue.runtime.errors import ConfigError, ScriptError, VoiceError
 from duologue.runtime.text.normalize import normalize_script, normalize_text
+from duologue.runtime.text.pinyin import read_aloud
 from duologue.runtime.text.script import tagged_turns
 from duologue.runtime.text.speakers import allowed_speakers
 from duologue.runtime.text.tokenizer import Piece, TextTokenizer
@@ -72,6 +74,7 @@ def build_prompt(
         spoken = _turn_pieces(turns, bundle.prompt, tokenizer, merge=rules != "none")
     else:
         spoken = _verbatim_pieces(verbatim, bundle.prompt, tokenizer)
+    spoken = _read_pieces(spoken, bundle.prompt)
     text_ids = tokenizer.encode_prompt(_in_template(spoken, bundle.prompt, tokenizer))
     text = text_rows(text_ids, bundle.tokens, bundle.lm.num_channels)
     codes = [voice.codes for _, voice in ordered]
@@ -197,6 +200,17 @@ def _verbatim_pieces(text: str, config: PromptConfig, tokenizer: TextTokenizer) 
     tags = {f"[S{place}]": name for place, name in enumerate(config.speaker_tokens, start=1)}
     parts = re.split("(" + "|".join(map(re.escape, tags)) + ")", text)
     return [tokenizer.token_id(tags[part]) if part in tags else part for part in parts if part]
+
+
+def _read_pieces(spoken: list[Piece], config: PromptConfig) -> list[Piece]:
+    """The same with every stretch of text as the model reads it; a stretch is read as one."""
+    joined: list[Piece] = []
+    for is_text, run in groupby(spoken, key=lambda piece: isinstance(piece, str)):
+        if is_text:
+            joined.append(read_aloud("".join(map(str, run)), config.reading))
+        else:
+            joined += run
+    return joined
 
 
 def _in_template(

@@ -37,7 +37,7 @@ def test_every_template_is_filled_with_characters_and_marks(dictionary: Path) ->
     for templates in (STATEMENTS, QUESTIONS, REPLIES, SHORT, HELD_OUT):
         for template in templates:
             text = sentences._fill((template,), Random(0))
-            assert re.fullmatch(r"[\u4e00-\u9fff，。？！]+", text), template
+            assert re.fullmatch(r"[\u4e00-\u9fff，、。？！]+", text), template
 
 
 def test_tests_use_templates_that_training_does_not(dictionary: Path) -> None:

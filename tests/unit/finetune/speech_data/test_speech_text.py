@@ -14,7 +14,12 @@ from duologue.finetune.speech_data.english import SentenceMaker
 from duologue.finetune.speech_data.held_out import is_held_out_text, is_held_out_word
 from duologue.finetune.speech_data.lexicon import Lexicon, WordBag, has_held_out_word
 from duologue.finetune.speech_data.templates import HELD_OUT, QUESTIONS, REPLIES, SHORT, STATEMENTS
-from duologue.finetune.speech_data.voices import DEFAULT_VOICES, OTHER_VOICES, voice_for_language
+from duologue.finetune.speech_data.voices import (
+    DEFAULT_VOICES,
+    MANDARIN_ACCENT,
+    OTHER_VOICES,
+    voice_for_language,
+)
 from duologue.runtime.errors import ConfigError
 from duologue.runtime.text.normalize import normalize_text
 
@@ -148,4 +153,4 @@ def test_voices_are_many_and_differ() -> None:
     voices = DEFAULT_VOICES + OTHER_VOICES
     assert len({voice.name for voice in voices}) == len(voices) >= 12
     assert len({(voice.espeak_name, voice.pitch) for voice in voices}) == len(voices)
-    assert {voice_for_language(voice, "cmn").accent for voice in voices} == {"cmn"}
+    assert {voice_for_language(voice, "cmn").accent for voice in voices} == {MANDARIN_ACCENT}

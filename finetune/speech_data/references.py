@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Examples out of spoken dialogues: with the default voices alone, or with references in front.
+
+A reference stands where a voice stands when the model speaks: its transcript before the text,
+its codes before the speech (`runtime.text.prompt`). Nothing in it is learnt, so that without
+one the model says what the default voices say.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from random import Random
+
+import numpy as np
+
+from duologue.finetune.dataset import Example
+from duologue.finetune.prepare import TextSide
+from duologue.finetune.rows import build_row, encode_transcript
+from duologue.finetune.speech_data.spoken import SpokenDialogue
+from duologue.finetune.speech_data.voices import DEFAULT_VOICES
+from duologue.runtime.core import IntArray
+
+_DEFAULT_PAIR = tuple(voice.name for voice in DEFAULT_VOICES)
+# Besides the whole dialogue: turns that follow each other -> how often they are an example.
+_PARTS = {1: 0.35, 2: 0.25, 4: 0.2}
+_LONGEST_FRAMES = 600
+_SHORTEST_FRAMES = 5
+# References of the default voices themselves, as the history of a long dialogue is.
+_DEFAULT_WITH_REFERENCES = 0.1
+_FROM_SAME_DIALOGUE = 0.5
+_FOR_SILENT_SPEAKER = 0.3
+_DEFAULT_LEFT_OUT = 0.5
+_MERGED = 0.5
+_CLIP_FRAMES = (15, 125)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Clip:
+    """What a voice has said once.
+
+    Attributes:
+        text: what is said.
+        codes: aligned codes [K, T].
+    """
+
+    text: str
+    codes: IntArray
+
+
+class ExampleMaker:
+    """Makes examples of one set of dialogues.
+
+    Args:
+        dialogues: of any voices; their single turns serve as references for each other.
+        text_side: of the model that is to be trained.
+        frames_per_s: of the codes.
+    """
+
+    def __init__(
+        self, dialogues: Iterable[SpokenDialogue], text_side: TextSide, frames_per_s: float
+    ) -> None:
+        self._dialogues = list(dialogues)
+        self._text_side = text_side
+        self._frames_per_s = frames_per_s
+        self._clips: dict[str, list[Clip]] = defaultdict(list)
+        for dialogue in self._dialogues:
+            for place in range(len(dialogue.turns)):
+                clip = self._clip(dialogue, place)
+                if clip is not None:
+                    self._clips[dialogue.voice_of(dialogue.turns[place])].append(clip)
+
+    def examples(self, random: Random, *, parts: bool) -> Iterator[Example]:
+        """All examples, in the order of the dialogues.
+
+        Args:
+            random: source of chance.
+            parts: parts of dialogues, too.
+        """
+        for dialogue in self._dialogues:
+            for first, last in sorted(_spans(len(dialogue.turns), random, parts=parts)):
+                codes = dialogue.cut(first, last, self._frames_per_s)
+                if _SHORTEST_FRAMES <= codes.shape[1] <= _LONGEST_FRAMES:
+                    yield self._example(dialogue, first, last, codes, random)
+
+    def _example(
+        self, dialogue: SpokenDialogue, first: int, last: int, codes: IntArray, random: Random
+    ) -> Example:
+        references = self._references(dialogue, first, last, random)
+        turns = dialogue.turns[first : last + 1]
+        text = "".join(f"[S{turn.speaker}]{turn.text}" for turn in turns)
+        if references:
+            before = "".join(f"[S{speaker}]{clip.text}" for speaker, clip in references)
+            if references[-1][0] == turns[0].speaker and random.random() < _MERGED:
+                # As the rules for text join neighbouring turns of one speaker.
+                text = text.removeprefix(f"[S{turns[0].speaker}]")
+            text = before + text
+        heard = np.concatenate([*(clip.codes for _, clip in references), codes], axis=1)
+        side = self._text_side
+        ids = encode_transcript(text, side.prompt, side.tokenizer)
+        rows = build_row(ids, heard, side.tokens).astype(np.int32)
+        return Example(rows, codes.shape[1])
+
+    def _references(
+        self, dialogue: SpokenDialogue, first: int, last: int, random: Random
+    ) -> list[tuple[int, Clip]]:
+        """Clips of the voices that need one, in the order of their speakers."""
+        is_default = dialogue.voices == _DEFAULT_PAIR
+        if is_default and random.random() >= _DEFAULT_WITH_REFERENCES:
+            return []
+        speaking = {turn.speaker for turn in dialogue.turns[first : last + 1]}
+        chosen = []
+        for speaker, voice in enumerate(dialogue.voices, start=1):
+            if speaker not in speaking and random.random() >= _FOR_SILENT_SPEAKER:
+                continue
+            known = not is_default and voice == _DEFAULT_PAIR[speaker - 1]
+            if known and random.random() < _DEFAULT_LEFT_OUT:
+                continue
+            clip = self._choose(dialogue, speaker, range(first, last + 1), random)
+            if clip is not None:
+                chosen.append((speaker, clip))
+        return chosen
+
+    def _choose(
+        self, dialogue: SpokenDialogue, speaker: int, spoken: Sequence[int], random: Random
+    ) -> Clip | None:
+        if random.random() < _FROM_SAME_DIALOGUE:
+            others = [
+                place
+                for place, turn in enumerate(dialogue.turns)
+                if turn.speaker == speaker and place not in spoken
+            ]
+            clips = [clip for place in others if (clip := self._clip(dialogue, place))]
+            if clips:
+                return random.choice(clips)
+        pool = self._clips[dialogue.voices[speaker - 1]]
+        return random.choice(pool) if pool else None
+
+    def _clip(self, dialogue: SpokenDialogue, place: int) -> Clip | None:
+        codes = dialogue.cut(place, place, self._frames_per_s)
+        shortest, longest = _CLIP_FRAMES
+        if not shortest <= codes.shape[1] <= longest:
+            return None
+        return Clip(dialogue.turns[place].text, codes)
+
+
+def _spans(num_turns: int, random: Random, *, parts: bool) -> set[tuple[int, int]]:
+    """First and last turns of the examples of a dialogue."""
+    spans = {(0, num_turns - 1)}
+    if parts:
+        for length, share in _PARTS.items():
+            for first in range(num_turns - length + 1):
+                if random.random() < share:
+                    spans.add((first, first + length - 1))
+    return spans
