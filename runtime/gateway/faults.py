@@ -68,6 +68,16 @@ class RateLimitError(CapacityError):
         self.retry_after_s = retry_after_s
 
 
+class AwayError(ServerUnavailableError):
+    """The model is being started again, or is not there yet.
+
+    Attributes:
+        retry_after_s: about as long as that takes.
+    """
+
+    retry_after_s = 5.0
+
+
 class StalledError(DuologueError):
     """The caller took nothing of the answer for too long."""
 
@@ -125,6 +135,7 @@ _SERVER = "server_error"
 # The first match decides, so a subclass stands before its base. A text replaces the error's own
 # where that would tell of addresses and processes behind the door.
 _TABLE: tuple[tuple[type[DuologueError], int, str, str, str | None], ...] = (
+    (ForbiddenError, 403, _CALLER, "insufficient_scope", None),
     (AccessError, 401, _CALLER, "invalid_api_key", None),
     (UnknownVoiceError, 404, _CALLER, "voice_not_found", None),
     (UnknownModelError, 404, _CALLER, "model_not_found", None),
@@ -135,7 +146,6 @@ _TABLE: tuple[tuple[type[DuologueError], int, str, str, str | None], ...] = (
     (VoiceError, 400, _CALLER, "invalid_voice", None),
     (PromptTooLongError, 400, _CALLER, "context_length_exceeded", None),
     (RequestError, 400, _CALLER, "invalid_request", None),
-    (ForbiddenError, 403, _CALLER, "insufficient_scope", None),
     (RateLimitError, 429, "rate_limit_error", "rate_limit_exceeded", None),
     (CapacityError, 503, _SERVER, "server_full", None),
     (DeadlineError, 504, _SERVER, "deadline_exceeded", None),
@@ -143,6 +153,7 @@ _TABLE: tuple[tuple[type[DuologueError], int, str, str, str | None], ...] = (
     (StalledError, 408, _CALLER, "reader_stalled", None),
     (CancelledError, 503, _SERVER, "cancelled", "the server ended the request; try again"),
     (EngineUnavailableError, 503, _SERVER, "engine_unavailable", "the engine cannot run here"),
+    (AwayError, 503, _SERVER, "server_restarting", "the speech server is away; try again"),
     (ServerUnavailableError, 503, _SERVER, "server_unavailable", "the speech server is down"),
     (EngineError, 500, _SERVER, "engine_error", "the server failed while it made the audio"),
 )

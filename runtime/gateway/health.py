@@ -44,7 +44,9 @@ class Monitor:
         house.metrics.show("ready", "The model spoke at the last probe", self._is_ready)
 
     async def check(self) -> None:
-        """Ask for a little audio and note what came of it."""
+        """Ask for a little audio and note what came of it; not while it is known to be away."""
+        if self._house.outage.reason is not None:
+            return
         timeout_s = self._house.settings.api.chunk_timeout
         try:
             await asyncio.wait_for(self._speak(), timeout_s)
@@ -139,7 +141,9 @@ async def _reasons(request: Request) -> list[str]:
     reasons = []
     if house.admission.is_draining:
         reasons.append("the server is about to stop")
-    if not await house.client.is_ready():
+    if house.outage.reason is not None:
+        reasons.append(house.outage.reason)
+    elif not await house.client.is_ready():
         reasons.append("the speech server does not answer, or its model is not loaded")
     elif monitor.reason is not None:
         reasons.append(monitor.reason)

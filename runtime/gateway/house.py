@@ -15,6 +15,7 @@ from duologue.runtime.gateway.keys import KeyRing, load_keys
 from duologue.runtime.gateway.limits import Admission, RateLimiter
 from duologue.runtime.gateway.logs import num_dropped_lines
 from duologue.runtime.gateway.metrics import Metrics
+from duologue.runtime.gateway.outage import Outage
 from duologue.runtime.gateway.setting_groups import OPENAI_MODELS
 from duologue.runtime.gateway.settings import Settings
 from duologue.runtime.gateway.trouble import Trouble
@@ -60,6 +61,7 @@ class House:
         admission: dialogues at the same time.
         metrics: for Prometheus.
         trouble: rung when the model failed a request.
+        outage: whether the model is away at present.
     """
 
     settings: Settings
@@ -69,6 +71,7 @@ class House:
     admission: Admission
     metrics: Metrics
     trouble: Trouble
+    outage: Outage
 
     def check_model(self, name: str) -> None:
         """Refuse a model that is not ours.
@@ -124,6 +127,7 @@ def build_house(settings: Settings, client: Client) -> House:
         admission=admission,
         metrics=metrics,
         trouble=Trouble(),
+        outage=Outage(),
     )
 
 

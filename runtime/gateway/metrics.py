@@ -56,7 +56,7 @@ class Metrics:
         self._refused = self._labelled("http_rejected", "Refused at the door by code", "reason")
         self._watchdog = self._labelled("http_watchdog", "Streams ended for lateness", "reason")
         self._cache = self._labelled("cache_requests", "Look-ups in the cache", "outcome")
-        self._restarts = self._counter("server_restarts", "Starts of Triton after a failure")
+        self._restarts = self._labelled("server_restarts", "Starts after a failure", "reason")
         self._num_hits = 0
         self._num_lookups = 0
 
@@ -93,9 +93,9 @@ class Metrics:
         self._num_lookups += 1
         self._num_hits += is_hit
 
-    def restarted(self) -> None:
-        """Count a start of the speech server after a failure."""
-        self._restarts.inc()
+    def restarted(self, reason: str, count: int = 1) -> None:
+        """Count starts of the speech server, or of the gateway, after failures of one kind."""
+        self._restarts.labels(reason).inc(count)
 
     def show(self, name: str, text: str, value: Callable[[], float]) -> None:
         """Show a number that is asked for whenever the page is read.

@@ -7,6 +7,7 @@ import asyncio
 import socket
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 import uvicorn
@@ -23,6 +24,8 @@ START_TIMEOUT_S = 30.0
 CLIENT_SLACK_S = 1.0
 # What the event loop needs beyond the grace time to end its tasks.
 STOP_SLACK_S = 5.0
+# After the grace time, streams are told that the server stops; this is how long that may take.
+_TELL_S = 1.0
 _POLL_S = 0.01
 _KEEP_ALIVE_S = 30
 _MAX_MESSAGE_BYTES = 1_000_000
@@ -67,6 +70,7 @@ class GatewayServer:
         self._sockets: list[socket.socket] = []
         self._servers: list[uvicorn.Server] = []
         self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def url(self) -> str:
@@ -104,13 +108,54 @@ class GatewayServer:
                 raise EngineError("the HTTP gateway did not start; the log says why")
             time.sleep(_POLL_S)
 
-    def stop(self) -> None:
-        """Take nothing new, let running streams end within the grace time, stop. Idempotent."""
+    def model_away(self, reason: str) -> None:
+        """End what waits for the model, and refuse what wants it, until it is back.
+
+        Args:
+            reason: for those who ask whether it is ready.
+        """
+        self._call(lambda: self.house.outage.begin(reason))
+
+    def model_back(self) -> None:
+        """Let requests in again; it is ready when it has been asked once."""
+
+        def welcome() -> None:
+            self.house.outage.end()
+            self.house.trouble.ring()
+
+        self._call(welcome)
+
+    def drain(self) -> None:
+        """Take nothing new, and let running streams end within the grace time.
+
+        Until then `/readyz` says why it is not ready. Streams that need longer are told so.
+        """
         self.house.admission.is_draining = True
+        deadline = time.monotonic() + self._grace_s
+        self._wait_until_idle(deadline)
+        if self.house.admission.num_running:
+            self.model_away("the server is about to stop")
+            self._wait_until_idle(deadline + _TELL_S)
+
+    def _wait_until_idle(self, deadline: float) -> None:
+        while self.house.admission.num_running and self.is_running and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+
+    def _call(self, what: Callable[[], None]) -> None:
+        """Do something in the event loop, or at once where none runs."""
+        if self._loop is not None and self.is_running:
+            self._loop.call_soon_threadsafe(what)
+        else:
+            what()
+
+    def stop(self) -> None:
+        """Drain, then stop. Idempotent."""
+        if self.is_running:
+            self.drain()
         for server in self._servers:
             server.should_exit = True
         if self._thread is not None:
-            self._thread.join(self._grace_s + STOP_SLACK_S)
+            self._thread.join(_TELL_S + STOP_SLACK_S)
             self._thread = None
         for listener in self._sockets:
             listener.close()
@@ -138,13 +183,15 @@ class GatewayServer:
             # A caller's own word about where it comes from is not believed.
             proxy_headers=False,
             timeout_keep_alive=_KEEP_ALIVE_S,
-            timeout_graceful_shutdown=max(1, round(self._grace_s)),
+            # Streams have had their grace time by then; this is for answers on their way out.
+            timeout_graceful_shutdown=round(_TELL_S),
             ws_max_size=_MAX_MESSAGE_BYTES,
         )
         self._servers.append(uvicorn.Server(config))
 
     def _run(self) -> None:
         async def serve() -> None:
+            self._loop = asyncio.get_running_loop()
             pairs = zip(self._servers, self._sockets, strict=True)
             await asyncio.gather(*(server.serve(sockets=[at]) for server, at in pairs))
 

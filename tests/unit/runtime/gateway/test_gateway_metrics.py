@@ -67,5 +67,8 @@ def test_refusals_and_late_streams_are_counted_by_reason(open_gateway: Any) -> N
 
 def test_restarts_are_counted() -> None:
     metrics = Metrics()
-    metrics.restarted()
-    assert values_of(metrics)["duologue_server_restarts_total"] == 1
+    metrics.restarted("model_died")
+    metrics.restarted("no_answer", 2)
+    values = values_of(metrics)
+    assert values['duologue_server_restarts_total{reason="model_died"}'] == 1
+    assert values['duologue_server_restarts_total{reason="no_answer"}'] == 2

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The gateway as a process of its own: what runs inside it.
+
+`python -m duologue.runtime.gateway.child` reads lines of JSON from its standard input: first what
+to serve (`GatewayProcess` writes it), then what becomes of the model. It answers with one line:
+where it listens, or why it cannot. SIGTERM lets running streams finish; SIGINT, or the end of its
+input, does not.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import signal
+import sys
+from types import FrameType
+from typing import Any, NoReturn
+
+from duologue.runtime.errors import DuologueError
+from duologue.runtime.gateway.logs import set_up_logging
+from duologue.runtime.gateway.server import GatewayServer
+from duologue.runtime.gateway.settings import Settings
+
+PR_SET_PDEATHSIG = 1
+
+
+class _DrainError(Exception):
+    """SIGTERM came."""
+
+
+def main() -> int:
+    """Serve until told to stop.
+
+    Returns:
+        Exit status.
+    """
+    if sys.platform == "linux":
+        # However the parent dies, and even if this process hangs.
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGTERM, _drain)
+    try:
+        wanted = json.loads(sys.stdin.readline())
+        settings = Settings.model_validate(wanted["settings"])
+        set_up_logging(settings.logging)
+        server = GatewayServer(
+            settings,
+            wanted["grpc_url"],
+            triton_metrics_url=wanted["triton_metrics_url"],
+            grace_s=wanted["grace_s"],
+        )
+        server.model_away(wanted["away"])
+        server.start()
+    except DuologueError as error:
+        _say({"error": f"{type(error).__name__}: {error}"})
+        return 1
+    _say({"url": server.url, "metrics_url": server.metrics_url})
+    return _serve(server)
+
+
+def _serve(server: GatewayServer) -> int:
+    try:
+        for line in sys.stdin:
+            _obey(server, json.loads(line))
+    except _DrainError:
+        server.stop()
+        return 0
+    except KeyboardInterrupt:
+        return 1
+    return 1
+
+
+def _obey(server: GatewayServer, news: dict[str, Any]) -> None:
+    """Take in a line: {"restarts": {reason: count}}, {"away": reason} or {"back": true}."""
+    for reason, count in news.get("restarts", {}).items():
+        server.house.metrics.restarted(reason, count)
+    if "away" in news:
+        server.model_away(news["away"])
+    if news.get("back"):
+        server.model_back()
+
+
+def _say(answer: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
+
+
+def _drain(number: int, frame: FrameType | None) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise _DrainError
+
+
+if __name__ == "__main__":
+    sys.exit(main())
