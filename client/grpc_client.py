@@ -6,12 +6,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import grpc
+import numpy as np
+import numpy.typing as npt
 from tritonclient.grpc import service_pb2_grpc
 
 from duologue.client import rpc
 from duologue.client.base import DEFAULT_CHUNK_TIMEOUT_S, DEFAULT_TIMEOUT_S, SpeechClient
 from duologue.client.grpc_stream import GrpcSpeechStream
-from duologue.client.request import build_ack, build_request
+from duologue.client.request import build_ack, build_encoding, build_request, read_encoding
 from duologue.client.types import AudioChunk, SpeechKwargs, SpeechOptions
 
 if TYPE_CHECKING:
@@ -60,6 +62,25 @@ class DialogueClient(SpeechClient):
             chunk_timeout_s=self._chunk_timeout_s,
             acknowledge=None if wanted.max_ahead_s is None else self._acknowledge,
         )
+
+    def encode(self, samples: npt.ArrayLike) -> npt.NDArray[np.int32]:
+        """Reference audio as codes, for `Voice`.
+
+        Args:
+            samples: mono [N] at the input rate of the server's codec, 16 kHz for MOSS-TTSD's.
+
+        Returns:
+            Aligned codes [K, T].
+
+        Raises:
+            RequestError: shorter than one frame, or no finite numbers.
+            ServerUnavailableError: nothing answers in time.
+        """
+        try:
+            answer = self._stub.ModelInfer(build_encoding(samples), timeout=self._chunk_timeout_s)
+        except grpc.RpcError as error:
+            raise rpc.refusal_from_rpc(error, self._address) from error
+        return read_encoding(answer)
 
     def is_ready(self) -> bool:
         """See `SpeechClient`."""

@@ -18,7 +18,7 @@ from tritonclient.grpc import service_pb2
 
 from duologue.client import contract
 from duologue.client.contract import TensorSpec
-from duologue.client.errors import RequestError
+from duologue.client.errors import EngineError, RequestError
 from duologue.client.types import SpeechOptions, Voice
 
 _DTYPES = {"INT32": "<i4", "INT64": "<i8", "FP32": "<f4"}
@@ -70,6 +70,32 @@ def build_ack(stream_id: str, num_samples: int) -> Any:
     _put_text(request, contract.ACK_STREAM_ID, [stream_id])
     _put_numbers(request, contract.ACK_SAMPLES, [num_samples])
     return request
+
+
+def build_encoding(samples: npt.ArrayLike) -> Any:
+    """The request that asks for reference audio as codes.
+
+    Args:
+        samples: mono [N] at the input rate of the server's codec.
+
+    Returns:
+        A `ModelInferRequest` for the codec's encoder.
+    """
+    request = service_pb2.ModelInferRequest(model_name=contract.ENCODER_MODEL)
+    _put_numbers(request, contract.CODEC_SAMPLES, np.atleast_2d(samples))
+    return request
+
+
+def read_encoding(response: Any) -> npt.NDArray[np.int32]:
+    """Codes [K, T] from the answer to `build_encoding`.
+
+    Raises:
+        EngineError: the answer holds no codes.
+    """
+    for output, data in zip(response.outputs, response.raw_output_contents, strict=False):
+        if output.name == contract.CODEC_CODES.name:
+            return np.frombuffer(data, "<i4").reshape(tuple(output.shape))[0]
+    raise EngineError(f"{contract.ENCODER_MODEL} answered without {contract.CODEC_CODES.name}")
 
 
 def _new_request() -> Any:

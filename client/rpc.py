@@ -15,6 +15,7 @@ from duologue.client.errors import (
     EngineError,
     RequestError,
     ServerUnavailableError,
+    error_from_wire,
 )
 
 DEFAULT_URL = "localhost:8001"
@@ -65,6 +66,13 @@ def error_from_rpc(error: Any, address: str) -> DuologueError:
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
         return ServerUnavailableError(f"no answer from {address}: {details}")
     return EngineError(f"{address} answered {code.name}: {details}")
+
+
+def refusal_from_rpc(error: Any, address: str) -> DuologueError:
+    """As `error_from_rpc`, for calls whose refusals carry a type of ours in their details."""
+    if error.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.INTERNAL):
+        return error_from_wire(error.details())
+    return error_from_rpc(error, address)
 
 
 def ready_request() -> Any:
