@@ -28,6 +28,18 @@ class UnknownVoiceError(VoiceError):
     """No voice goes by that name."""
 
 
+class VoiceExistsError(VoiceError):
+    """A voice of that name exists already, or the name is not free."""
+
+
+class StorageFullError(DuologueError):
+    """The server has no room for another voice."""
+
+
+class StorageError(DuologueError):
+    """The server's voices cannot be read or written at present."""
+
+
 class UnknownModelError(RequestError):
     """No model goes by that name."""
 
@@ -138,6 +150,9 @@ _TABLE: tuple[tuple[type[DuologueError], int, str, str, str | None], ...] = (
     (ForbiddenError, 403, _CALLER, "insufficient_scope", None),
     (AccessError, 401, _CALLER, "invalid_api_key", None),
     (UnknownVoiceError, 404, _CALLER, "voice_not_found", None),
+    (VoiceExistsError, 409, _CALLER, "voice_exists", None),
+    (StorageFullError, 507, _SERVER, "storage_full", "the server has no room for more voices"),
+    (StorageError, 503, _SERVER, "storage_unavailable", "the server's voices cannot be used now"),
     (UnknownModelError, 404, _CALLER, "model_not_found", None),
     (BodyTooLargeError, 413, _CALLER, "body_too_large", None),
     (UnsupportedError, 400, _CALLER, "unsupported_parameter", None),
