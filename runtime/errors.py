@@ -54,6 +54,10 @@ class CancelledError(DuologueError):
     """The caller cancelled the request, or went away."""
 
 
+class AccessError(DuologueError):
+    """The caller showed no key, or one that is unknown or does not go that far."""
+
+
 class EngineUnavailableError(DuologueError):
     """An engine was asked for that cannot run here; the message says what to install."""
 

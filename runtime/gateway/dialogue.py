@@ -31,6 +31,7 @@ from duologue.runtime.gateway.fields import (
     check_text,
 )
 from duologue.runtime.gateway.house import DEFAULT_VOICE, House, house_of
+from duologue.runtime.gateway.keys import Visitor, visitor_of
 from duologue.runtime.gateway.speaking import Wanted, speak
 from duologue.runtime.gateway.subtitles import MEDIA_TYPES, SubtitleFormat
 from duologue.runtime.gateway.turns import script_of_texts, turns_of_script, turns_of_texts
@@ -93,7 +94,7 @@ async def create_dialogue(body: DialogueBody, request: Request) -> Response:
     """Speak a dialogue."""
     house = house_of(request)
     dialogue = read_dialogue(house, body)
-    wanted = wanted_of(house, body, dialogue, request.state.request_id)
+    wanted = wanted_of(house, body, dialogue, visitor_of(request))
     is_text = body.response_format in MEDIA_TYPES
     return SpeechAnswer(
         speak(house, wanted),
@@ -142,7 +143,7 @@ def read_script(script: str, voices: Mapping[int, str | VoiceCodes], max_chars: 
     return Dialogue(script, len(script), turns_of_script(script), voices)
 
 
-def wanted_of(house: House, body: DialogueFields, dialogue: Dialogue, request_id: str) -> Wanted:
+def wanted_of(house: House, body: DialogueFields, dialogue: Dialogue, visitor: Visitor) -> Wanted:
     """What the model is asked for.
 
     Raises:
@@ -160,7 +161,7 @@ def wanted_of(house: House, body: DialogueFields, dialogue: Dialogue, request_id
         sample_rate_hz=body.sample_rate,
         speed=body.speed,
         pitch=body.pitch,
-        request_id=request_id,
+        visitor=visitor,
     )
 
 

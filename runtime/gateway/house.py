@@ -11,7 +11,7 @@ from starlette.requests import HTTPConnection
 
 from duologue.client.types import AudioChunk, SpeechKwargs
 from duologue.runtime.gateway.faults import UnknownModelError, UnknownVoiceError
-from duologue.runtime.gateway.keys import KeyRing, load_keys
+from duologue.runtime.gateway.keys import load_keys
 from duologue.runtime.gateway.limits import Admission, RateLimiter
 from duologue.runtime.gateway.logs import num_dropped_lines
 from duologue.runtime.gateway.metrics import Metrics
@@ -19,6 +19,7 @@ from duologue.runtime.gateway.outage import Outage
 from duologue.runtime.gateway.setting_groups import OPENAI_MODELS
 from duologue.runtime.gateway.settings import Settings
 from duologue.runtime.gateway.trouble import Trouble
+from duologue.runtime.keys import KeyRing
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -114,7 +115,7 @@ def build_house(settings: Settings, client: Client) -> House:
     Raises:
         ConfigError: the key file cannot be used.
     """
-    admission = Admission(settings.api.max_streams)
+    admission = Admission(settings.api.max_streams, settings.api.max_streams_per_caller)
     metrics = Metrics()
     metrics.show("http_max_streams", "Dialogues at the same time", lambda: admission.max_streams)
     metrics.show("log_dropped_lines", "Lines that the log has lost", num_dropped_lines)

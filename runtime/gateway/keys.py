@@ -1,94 +1,118 @@
 # SPDX-License-Identifier: Apache-2.0
-"""API keys: kept as hashes, compared in constant time.
-
-A line of the key file is "name sha256"; `printf %s "$KEY" | sha256sum` gives the hash. Keys are
-long and random, so a fast hash keeps them as well as a slow one.
-"""
+"""Who stands at the door: which key, how far it goes, how much it may ask for at a time."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import re
-from collections.abc import Mapping
+import logging
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
 
 from duologue.client.errors import AccessError
-from duologue.runtime.errors import ConfigError
+from duologue.runtime import errors, keys
+from duologue.runtime.gateway.faults import ForbiddenError
+from duologue.runtime.gateway.logs import log_event
 from duologue.runtime.gateway.setting_groups import AuthSettings
+from duologue.runtime.keys import ADMIN, SPEAK, VOICES, Key, KeyRing
 
-_LINE = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9_-]{0,63})\s+(?P<hash>[0-9a-fA-F]{64})")
+# Everything at and below these asks for a key; the page, health and documentation do not.
+KEYED_PATHS = ("/v1", "/api", "/tts", "/tts_to_audio", "/speakers")
+_VOICE_PATHS = ("/v1/audio/voices", "/v1/audio/voice_consents", "/api/v1/voices")
+_READING = ("GET", "HEAD")
 
 
-class KeyRing:
-    """The keys that open the door; with none at all, everybody may come in."""
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Who asks for something.
 
-    def __init__(self, hashes: Mapping[str, bytes]) -> None:
-        """Take over name -> SHA-256 of a key."""
-        self._hashes = dict(hashes)
+    Attributes:
+        request_id: of this visit; for log and answer.
+        name: of the key or the address; in no answer, no metric and no log.
+        requests_per_minute, burst_size, max_streams: of the key; None leaves it to the server.
+    """
 
-    @property
-    def is_empty(self) -> bool:
-        """No key is asked for."""
-        return not self._hashes
-
-    def name_of(self, header: str | None) -> str | None:
-        """Who is calling.
-
-        Args:
-            header: "Bearer KEY", or the key alone.
-
-        Returns:
-            The key's name; None when no key is asked for.
-
-        Raises:
-            AccessError: no key, or one that is unknown.
-        """
-        if self.is_empty:
-            return None
-        key = (header or "").strip()
-        if key[:7].lower() == "bearer ":
-            key = key[7:].strip()
-        if not key:
-            raise AccessError("an API key is needed: Authorization: Bearer KEY")
-        wanted = _hash(key)
-        # Every hash is looked at, so that the time says nothing about which one it was.
-        found = [name for name, known in self._hashes.items() if hmac.compare_digest(known, wanted)]
-        if not found:
-            raise AccessError("the API key is unknown")
-        return found[0]
+    request_id: str = ""
+    name: str = ""
+    requests_per_minute: float | None = None
+    burst_size: int | None = None
+    max_streams: int | None = None
 
 
 def load_keys(settings: AuthSettings) -> KeyRing:
-    """Read the keys that the settings name.
+    """The keys that the settings name; those of the environment may do everything.
 
     Raises:
-        ConfigError: the key file cannot be read, or a line of it is no key. The line itself is
-            not shown: it may be a key that was not hashed.
+        ConfigError: the key file cannot be read, or a line of it is no key.
     """
-    hashes = {
-        f"key{i}": _hash(secret.get_secret_value()) for i, secret in enumerate(settings.keys, 1)
-    }
-    path = settings.keys_file
-    if path is not None:
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"auth.keys_file {path} cannot be read: {error}") from error
-        for number, line in enumerate(lines, 1):
-            if line.strip() and not line.startswith("#"):
-                name, digest = _read_line(line.strip(), f"{path}, line {number}")
-                hashes[name] = digest
-        if not hashes:
-            raise ConfigError(f"auth.keys_file {path} holds no key")
-    return KeyRing(hashes)
+    own = [
+        Key(f"key{i}", keys.digest_of(secret.get_secret_value()), frozenset({SPEAK, VOICES, ADMIN}))
+        for i, secret in enumerate(settings.keys, 1)
+    ]
+
+    def tell(fault: str) -> None:
+        log_event(logging.ERROR, "the key file cannot be used, and its keys are refused", why=fault)
+
+    return KeyRing(own, settings.keys_file, tell)
 
 
-def _read_line(line: str, where: str) -> tuple[str, bytes]:
-    match = _LINE.fullmatch(line)
-    if match is None:
-        raise ConfigError(f"{where} is no key; allowed: a name, a space, 64 hexadecimal digits")
-    return match["name"], bytes.fromhex(match["hash"])
+def is_keyed(path: str) -> bool:
+    """Whether a path asks for a key.
+
+    >>> [is_keyed(path) for path in ("/v1/models", "/tts", "/", "/static/app.js", "/v1x")]
+    [True, True, False, False, False]
+    """
+    return any(path == keyed or path.startswith(f"{keyed}/") for keyed in KEYED_PATHS)
 
 
-def _hash(key: str) -> bytes:
-    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+def scope_of(path: str, method: str) -> str | None:
+    """How far a key must go; None where any key will do.
+
+    >>> scope_of("/v1/audio/voices", "POST"), scope_of("/v1/audio/voices", "GET")
+    ('voices', None)
+    """
+    if method in _READING:
+        return None
+    is_voice = any(path == own or path.startswith(f"{own}/") for own in _VOICE_PATHS)
+    return VOICES if is_voice else SPEAK
+
+
+def visitor_at(ring: KeyRing, connection: HTTPConnection, scope: str | None) -> Visitor:
+    """Who is calling.
+
+    Raises:
+        AccessError: no key, or one that is unknown.
+        ForbiddenError: the key does not go that far.
+    """
+    key = find_key(ring, connection.headers)
+    request_id: str = connection.state.request_id
+    if key is None:
+        host = connection.client.host if connection.client else ""
+        return Visitor(request_id, f"address {host}")
+    if scope is not None and not key.may(scope):
+        raise ForbiddenError(f"the API key may not do this: it lacks the scope {scope!r}")
+    return Visitor(
+        request_id,
+        f"key {key.name}",
+        key.requests_per_minute,
+        key.burst_size,
+        key.max_streams,
+    )
+
+
+def find_key(ring: KeyRing, headers: Headers) -> Key | None:
+    """The key that a caller shows; None when none is asked for.
+
+    Raises:
+        AccessError: no key, or one that is unknown.
+    """
+    try:
+        return ring.find(headers.get("authorization") or headers.get("x-api-key"))
+    except errors.AccessError as error:
+        raise AccessError(str(error)) from None
+
+
+def visitor_of(connection: HTTPConnection) -> Visitor:
+    """Who the threshold found to be calling."""
+    visitor: Visitor = connection.state.visitor
+    return visitor

@@ -28,6 +28,7 @@ from duologue.runtime.gateway.dialogue_output import Dialogue, delta_fields, don
 from duologue.runtime.gateway.faults import StalledError, fault_of
 from duologue.runtime.gateway.fields import check_text
 from duologue.runtime.gateway.house import House, house_of
+from duologue.runtime.gateway.keys import visitor_of
 from duologue.runtime.gateway.speaking import Piece, Wanted, speak
 
 # Flushed dialogues that may wait for the one that is spoken.
@@ -64,7 +65,7 @@ class _Session:
     def __init__(self, socket: WebSocket, house: House) -> None:
         self._socket = socket
         self._house = house
-        self._request_id: str = socket.state.request_id
+        self._visitor = visitor_of(socket)
         self._fields = DialogueFields(response_format="pcm")
         self._text = ""
         self._waiting: asyncio.Queue[_Flushed] = asyncio.Queue(MAX_WAITING)
@@ -131,7 +132,7 @@ class _Session:
         limit = self._house.settings.api.max_text_chars
         dialogue = read_script(text, self._fields.voices, limit)
         # Wrong names are told now, not when the turn of this dialogue has come.
-        wanted = wanted_of(self._house, self._fields, dialogue, self._request_id)
+        wanted = wanted_of(self._house, self._fields, dialogue, self._visitor)
         try:
             self._waiting.put_nowait(_Flushed(dialogue, wanted, self._fields))
         except asyncio.QueueFull:

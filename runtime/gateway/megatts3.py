@@ -20,6 +20,7 @@ from duologue.runtime.gateway.answer import AudioWriter, SpeechAnswer, Writer
 from duologue.runtime.gateway.faults import Fault, UnsupportedError
 from duologue.runtime.gateway.fields import ModelFields, Name, Pitch, Speed, as_script, check_text
 from duologue.runtime.gateway.house import DEFAULT_VOICE, House, house_of
+from duologue.runtime.gateway.keys import Visitor, visitor_of
 from duologue.runtime.gateway.speaking import Piece, Wanted, speak
 
 NEUTRAL = ("", "neutral")
@@ -82,7 +83,7 @@ async def synthesize(
     """A text as WAV; as base64 in JSON for those who accept nothing but JSON."""
     house = house_of(request)
     wants_json = accept.split(",")[0].split(";")[0].strip() == "application/json"
-    wanted = _wanted(house, body, request.state.request_id, wants_json)
+    wanted = _wanted(house, body, visitor_of(request), wants_json)
     writer: Writer = Base64Writer() if wants_json else AudioWriter("wav")
     return SpeechAnswer(
         speak(house, wanted),
@@ -116,7 +117,7 @@ async def info(request: Request) -> dict[str, Any]:
     }
 
 
-def _wanted(house: House, body: SynthesizeBody, request_id: str, is_bare: bool) -> Wanted:
+def _wanted(house: House, body: SynthesizeBody, visitor: Visitor, is_bare: bool) -> Wanted:
     emotion = body.parameters.emotion
     if emotion is not None and emotion not in NEUTRAL:
         raise UnsupportedError(
@@ -132,5 +133,5 @@ def _wanted(house: House, body: SynthesizeBody, request_id: str, is_bare: bool) 
         audio_format="pcm" if is_bare else "wav",
         speed=body.parameters.speed,
         pitch=body.parameters.pitch,
-        request_id=request_id,
+        visitor=visitor,
     )

@@ -24,9 +24,11 @@ from duologue.runtime.gateway.effects import Reshaper
 from duologue.runtime.gateway.encode import AudioFormat, encoder_rate_hz, make_encoder
 from duologue.runtime.gateway.faults import Fault, fault_of
 from duologue.runtime.gateway.house import ChunkStream, House
+from duologue.runtime.gateway.keys import Visitor
+from duologue.runtime.gateway.limits import NOBODY
 from duologue.runtime.gateway.logs import log_event
 
-_FULL = "server_full"
+_FULL = ("server_full", "rate_limit_exceeded")
 # Codes of streams that the watchdog ended -> what was late.
 _TOO_LATE = {
     "no_audio_in_time": "no_audio",
@@ -50,7 +52,7 @@ class Wanted:
         audio_format: of the pieces.
         sample_rate_hz: of the pieces; None leaves it to model and format.
         speed, pitch: changed after the model, while the audio streams.
-        request_id: for the log.
+        visitor: who wants it.
     """
 
     door: str
@@ -60,7 +62,7 @@ class Wanted:
     sample_rate_hz: int | None = None
     speed: float = 1.0
     pitch: float = 1.0
-    request_id: str = ""
+    visitor: Visitor = NOBODY
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ async def speak(house: House, wanted: Wanted) -> AsyncGenerator[Piece, None]:
     visit = _Visit(house, wanted)
     try:
         house.outage.check()
-        with house.admission.admitted(), house.metrics.active.track_inprogress():
+        with house.admission.admitted(wanted.visitor), house.metrics.active.track_inprogress():
             # Not left to the garbage collector: closing it is what frees the slot.
             async with aclosing(_pieces(house, wanted, visit)) as pieces:
                 async for piece in pieces:
@@ -194,8 +196,8 @@ class _Visit:
         self.outcome = self._fault.code
         if self.outcome in _TOO_LATE:
             self._house.metrics.too_late(_TOO_LATE[self.outcome])
-        if self.outcome == _FULL:
-            self._house.metrics.refused(_FULL)
+        if self.outcome in _FULL:
+            self._house.metrics.refused(self.outcome)
         if isinstance(error, _MODEL_FAILED):
             self._house.trouble.ring()
         level = logging.ERROR if self._fault.is_ours else logging.INFO
@@ -206,7 +208,7 @@ class _Visit:
             level,
             "failed",
             error=error if unknown else None,
-            request_id=self._wanted.request_id,
+            request_id=self._wanted.visitor.request_id,
             type=type(error).__name__,
             reason=what,
         )
@@ -223,7 +225,7 @@ class _Visit:
         log_event(
             logging.INFO,
             f"{took_s:.3f} synthesis_time",
-            request_id=self._wanted.request_id,
+            request_id=self._wanted.visitor.request_id,
             door=self._wanted.door,
             outcome=self.outcome,
             took_s=took_s,

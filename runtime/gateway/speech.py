@@ -23,6 +23,7 @@ from duologue.runtime.gateway.fields import (
     check_text,
 )
 from duologue.runtime.gateway.house import DEFAULT_VOICE, House, house_of
+from duologue.runtime.gateway.keys import Visitor, visitor_of
 from duologue.runtime.gateway.setting_groups import OPENAI_MODELS
 from duologue.runtime.gateway.speaking import Wanted, speak
 
@@ -63,7 +64,7 @@ class SpeechBody(ModelFields):
 async def create_speech(body: SpeechBody, request: Request) -> Response:
     """Speak a text, as OpenAI's API does; text with `[S1]`, `[S2]` is a dialogue."""
     house = house_of(request)
-    wanted = _wanted(house, body, request.state.request_id)
+    wanted = _wanted(house, body, visitor_of(request))
     writer: Writer = AudioWriter(body.response_format)
     if body.stream_format == "sse":
         writer = EventWriter("sse", len(body.input))
@@ -103,7 +104,7 @@ async def list_voices(request: Request) -> dict[str, Any]:
     }
 
 
-def _wanted(house: House, body: SpeechBody, request_id: str) -> Wanted:
+def _wanted(house: House, body: SpeechBody, visitor: Visitor) -> Wanted:
     house.check_model(body.model)
     if body.instructions:
         raise UnsupportedError(
@@ -122,7 +123,7 @@ def _wanted(house: House, body: SpeechBody, request_id: str) -> Wanted:
         sample_rate_hz=PCM_RATE_HZ if body.response_format == "pcm" else None,
         speed=body.speed,
         pitch=body.pitch,
-        request_id=request_id,
+        visitor=visitor,
     )
 
 

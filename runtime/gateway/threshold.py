@@ -21,11 +21,11 @@ from duologue.client.errors import DuologueError
 from duologue.runtime.gateway.answer import fault_response
 from duologue.runtime.gateway.faults import BodyTooLargeError, Fault, fault_of
 from duologue.runtime.gateway.house import House
+from duologue.runtime.gateway.keys import Visitor, is_keyed, scope_of, visitor_at
 from duologue.runtime.gateway.logs import log_event
+from duologue.runtime.keys import SPEAK
 
 BODY_TIMEOUT_S = 30.0
-# Everything below these asks for a key; the page, health and documentation do not.
-KEYED_PATHS = ("/v1/", "/api/")
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # 1008: the connection breaks a rule of ours.
 _POLICY_CLOSE = 1008
@@ -66,22 +66,21 @@ class Threshold:
             record.log()
 
     def _admit(self, scope: Scope) -> None:
-        path: str = scope["path"]
-        if scope.get("method") == "OPTIONS" or not path.startswith(KEYED_PATHS):
+        scope["state"]["visitor"] = Visitor(scope["state"]["request_id"])
+        path, method = scope["path"], scope.get("method", "WEBSOCKET")
+        if method == "OPTIONS" or not is_keyed(path):
             return
-        connection = HTTPConnection(scope)
-        shown = connection.headers.get("authorization") or connection.headers.get("x-api-key")
-        name = self._house.keys.name_of(shown)
-        if scope.get("method") == "POST" or scope["type"] == "websocket":
-            host = connection.client.host if connection.client else ""
-            self._house.rates.take(f"key {name}" if name else f"address {host}")
+        visitor = visitor_at(self._house.keys, HTTPConnection(scope), scope_of(path, method))
+        scope["state"]["visitor"] = visitor
+        if method == "POST" or scope["type"] == "websocket":
+            self._house.rates.take(visitor)
 
     async def _body(self, scope: Scope, receive: Receive) -> Receive:
         if scope["type"] != "http":
             return receive
-        api = self._house.settings.api
-        limit = min(api.max_json_size, api.max_request_size)
-        declared = Headers(scope=scope).get("content-length", "0")
+        headers = Headers(scope=scope)
+        limit = self._limit(scope, headers)
+        declared = headers.get("content-length", "0")
         if declared.isdigit() and int(declared) > limit:
             raise BodyTooLargeError(f"the body has {declared} bytes; allowed: {limit}")
         try:
@@ -89,6 +88,16 @@ class Threshold:
         except asyncio.TimeoutError:
             raise BodyTooLargeError(f"the body did not come in {BODY_TIMEOUT_S:g} s") from None
         return _replay(messages, receive)
+
+    def _limit(self, scope: Scope, headers: Headers) -> int:
+        """Bytes that a body may have; files are taken only where there is room for them."""
+        api = self._house.settings.api
+        if not headers.get("content-type", "").startswith("multipart/form-data"):
+            return min(api.max_json_size, api.max_request_size)
+        if scope_of(scope["path"], scope["method"]) == SPEAK:
+            self._house.admission.check()
+        files = self._house.settings.storage.max_voice_file_size + api.max_json_size
+        return min(files, api.max_request_size)
 
 
 class _Record:

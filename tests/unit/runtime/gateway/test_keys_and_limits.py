@@ -1,18 +1,18 @@
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from duologue.client import errors as client_errors
-from duologue.client.errors import AccessError, CapacityError, DuologueError
-from duologue.runtime.errors import ConfigError
+from duologue.client.errors import CapacityError, DuologueError
 from duologue.runtime.gateway import faults
 from duologue.runtime.gateway.faults import RateLimitError, fault_of
-from duologue.runtime.gateway.keys import KeyRing, load_keys
+from duologue.runtime.gateway.keys import Visitor, is_keyed, load_keys, scope_of
 from duologue.runtime.gateway.limits import MAX_CALLERS, Admission, RateLimiter
 from duologue.runtime.gateway.setting_groups import AuthSettings, RateLimitSettings
+from duologue.runtime.keys import digest_of
 
 
 def key_file(folder: Path, text: str) -> AuthSettings:
@@ -22,34 +22,41 @@ def key_file(folder: Path, text: str) -> AuthSettings:
 
 
 def test_keys_of_file_and_environment_open_the_door(tmp_path: Path) -> None:
-    digest = hashlib.sha256(b"sk-file").hexdigest()
-    settings = key_file(tmp_path, f"# ours\n\nalice {digest}\n")
+    settings = key_file(tmp_path, f"# ours\n\nalice {digest_of('sk-file').hex()}\n")
     keys = load_keys(settings.model_copy(update={"keys": AuthSettings(keys=("sk-env",)).keys}))
 
-    assert keys.name_of("Bearer sk-file") == "alice"
-    assert keys.name_of("bearer  sk-env") == "key1"
-    assert keys.name_of("sk-env") == "key1"
-
-
-@pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer ", "Bearer sk-FILE", "Basic x"])
-def test_any_other_header_does_not(header: str | None) -> None:
-    keys = KeyRing({"alice": hashlib.sha256(b"sk-file").digest()})
-    with pytest.raises(AccessError):
-        keys.name_of(header)
+    alice, own = keys.find("Bearer sk-file"), keys.find("sk-env")
+    assert alice is not None
+    assert own is not None
+    assert (alice.name, alice.scopes) == ("alice", {"speak"})
+    assert (own.name, own.may("admin"), own.may("voices")) == ("key1", True, True)
 
 
 def test_without_keys_everybody_is_nobody() -> None:
-    assert load_keys(AuthSettings()).name_of(None) is None
+    assert load_keys(AuthSettings()).find(None) is None
 
 
-def test_a_line_that_is_no_hash_is_refused_without_being_shown(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="line 1 is no key") as caught:
-        load_keys(key_file(tmp_path, "alice sk-not-hashed"))
-    assert "sk-not-hashed" not in str(caught.value)
-    with pytest.raises(ConfigError, match="holds no key"):
-        load_keys(key_file(tmp_path, "\n"))
-    with pytest.raises(ConfigError, match="cannot be read"):
-        load_keys(AuthSettings(keys_file=tmp_path / "none"))
+@pytest.mark.parametrize(
+    ("method", "path", "scope"),
+    [
+        ("POST", "/v1/audio/speech", "speak"),
+        ("WEBSOCKET", "/v1/audio/dialogue/stream", "speak"),
+        ("POST", "/tts", "speak"),
+        ("POST", "/api/v1/tts/synthesize_file", "speak"),
+        ("GET", "/v1/models", None),
+        ("POST", "/v1/audio/voices", "voices"),
+        ("DELETE", "/v1/audio/voices/ann", "voices"),
+        ("POST", "/api/v1/voices/upload", "voices"),
+        ("GET", "/api/v1/voices", None),
+    ],
+)
+def test_each_route_asks_for_its_scope(method: str, path: str, scope: str | None) -> None:
+    assert is_keyed(path)
+    assert scope_of(path, method) == scope
+
+
+def visitor(name: str, **limits: Any) -> Visitor:
+    return Visitor(name=name, **limits)
 
 
 def test_a_bucket_gives_a_burst_and_then_one_request_per_period() -> None:
@@ -57,33 +64,45 @@ def test_a_bucket_gives_a_burst_and_then_one_request_per_period() -> None:
     settings = RateLimitSettings(enabled=True, requests_per_minute=60, burst_size=3)
     limiter = RateLimiter(settings, lambda: now[0])
     for _ in range(3):
-        limiter.take("alice")
+        limiter.take(visitor("alice"))
     with pytest.raises(RateLimitError) as caught:
-        limiter.take("alice")
+        limiter.take(visitor("alice"))
     assert caught.value.retry_after_s == pytest.approx(1.0)
-    limiter.take("bob")
+    limiter.take(visitor("bob"))
     now[0] = 1.0
-    limiter.take("alice")
+    limiter.take(visitor("alice"))
     with pytest.raises(RateLimitError):
-        limiter.take("alice")
+        limiter.take(visitor("alice"))
     now[0] = 1000.0
     for _ in range(3):
-        limiter.take("alice")
+        limiter.take(visitor("alice"))
     with pytest.raises(RateLimitError):
-        limiter.take("alice")
+        limiter.take(visitor("alice"))
+
+
+def test_the_limits_of_a_key_win_over_those_of_the_settings() -> None:
+    limiter = RateLimiter(RateLimitSettings(enabled=False, burst_size=1), lambda: 0.0)
+    alice = visitor("alice", requests_per_minute=6.0, burst_size=2)
+    for _ in range(2):
+        limiter.take(alice)
+    with pytest.raises(RateLimitError, match="more than 6 requests") as caught:
+        limiter.take(alice)
+    assert caught.value.retry_after_s == pytest.approx(10.0)
+    for _ in range(9):
+        limiter.take(visitor("bob"))
 
 
 def test_callers_without_number_take_no_memory_without_end() -> None:
     limiter = RateLimiter(RateLimitSettings(enabled=True), lambda: 0.0)
     for i in range(MAX_CALLERS + 10):
-        limiter.take(str(i))
+        limiter.take(visitor(str(i)))
     assert len(limiter._buckets) == MAX_CALLERS
 
 
 def test_a_limiter_that_is_off_counts_nothing() -> None:
     limiter = RateLimiter(RateLimitSettings(burst_size=1))
     for _ in range(100):
-        limiter.take("alice")
+        limiter.take(visitor("alice"))
 
 
 def test_admission_refuses_one_too_many_and_gives_places_back() -> None:
@@ -96,6 +115,21 @@ def test_admission_refuses_one_too_many_and_gives_places_back() -> None:
     admission.is_draining = True
     with pytest.raises(CapacityError, match="about to stop"), admission.admitted():
         pass
+
+
+def test_one_caller_cannot_take_all_places() -> None:
+    admission = Admission(9, max_streams_per_caller=2)
+    alice, bob = visitor("alice"), visitor("bob", max_streams=1)
+    with admission.admitted(alice), admission.admitted(alice), admission.admitted(bob):
+        for who, limit in ((alice, 2), (bob, 1)):
+            refused = pytest.raises(RateLimitError, match=f"{limit} streams at a time")
+            with refused, admission.admitted(who):
+                pass
+        with admission.admitted(visitor("carol")):
+            assert admission.num_running == 4
+    with admission.admitted(bob):
+        pass
+    assert not admission._by_caller
 
 
 def all_errors() -> list[type[DuologueError]]:

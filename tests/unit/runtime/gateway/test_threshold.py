@@ -34,6 +34,31 @@ def test_a_key_is_asked_for_where_there_are_keys(open_gateway: Open, tmp_path: P
     assert gateway.client.asked == []
 
 
+def test_a_key_that_goes_not_far_enough_is_told_so(open_gateway: Open, tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    digest = hashlib.sha256(b"sk-1").hexdigest()
+    path.write_text(f"alice {digest} scopes=voices\n")
+    gateway = open_gateway(auth={"keys_file": path})
+    key = {"Authorization": "Bearer sk-1"}
+    answer = gateway.call("/v1/audio/speech", {"model": "tts-1", "input": "Hi."}, headers=key)
+    assert (answer.status, answer.error["code"]) == (403, "insufficient_scope")
+    assert gateway.call("/v1/models", headers=key).status == 200
+    path.write_text(f"alice {digest} scopes=speak\n")
+    body = {"model": "tts-1", "input": "Hi."}
+    assert gateway.call("/v1/audio/speech", body, headers=key).status == 200
+    assert gateway.call("/v1/audio/voices/x", headers=key, method="DELETE").status == 403
+
+
+def test_one_caller_holds_no_more_streams_than_it_may(open_gateway: Open) -> None:
+    gateway = open_gateway({"max_streams_per_caller": 1})
+    fields = {"input": "hold", "stream_format": "ndjson", "response_format": "pcm"}
+    with gateway.open("/v1/audio/dialogue", fields) as answer:
+        answer.readline()
+        refused = gateway.speak("Hi.")
+        assert (refused.status, refused.error["code"]) == (429, "rate_limit_exceeded")
+        assert "retry-after" in refused.headers
+
+
 def test_too_many_requests_are_told_when_to_come_back(open_gateway: Open) -> None:
     limit = {"enabled": True, "requests_per_minute": 1, "burst_size": 2}
     gateway = open_gateway({"rate_limit": limit})
