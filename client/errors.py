@@ -82,6 +82,7 @@ class AccessError(DuologueError):
 _BY_NAME: dict[str, type[DuologueError]] = {
     cls.__name__: cls
     for cls in (
+        AccessError,
         ScriptError,
         VoiceError,
         RequestError,

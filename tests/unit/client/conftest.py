@@ -1,94 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fake servers, and the sync and the asyncio client behind one set of verbs."""
+"""Fake servers, and the sync and the asyncio clients behind one set of verbs."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 
 import pytest
+from client_verbs import AsyncVerbs, SyncVerbs
 from fake_grpc_server import FakeTriton
+from fake_http_server import FakeGateway
 
-from duologue.client import AsyncDialogueClient, DialogueClient
-
-
-class SyncVerbs:
-    """What a conformance test asks of a client, through `DialogueClient`."""
-
-    def __init__(self, url, **kwargs):
-        self.client = DialogueClient(url, **kwargs)
-
-    def chunks(self, script, *, take=None, cancel_after=None, **options):
-        """All chunks; `take` leaves the stream early, `cancel_after` cancels it."""
-        taken = []
-        with self.client.stream(script, **options) as stream:
-            for chunk in stream:
-                taken.append(chunk)
-                if len(taken) == take:
-                    break
-                if len(taken) == cancel_after:
-                    stream.cancel()
-        return taken
-
-    def many(self, scripts):
-        streams = [self.client.stream(script) for script in scripts]
-        return [list(stream) for stream in streams]
-
-    def synthesize(self, script, **options):
-        return self.client.synthesize(script, **options)
-
-    def is_ready(self):
-        return self.client.is_ready()
-
-    def sample_rate_hz(self):
-        return self.client.sample_rate_hz
-
-    def close(self):
-        self.client.close()
-
-
-class AsyncVerbs:
-    """The same through `AsyncDialogueClient`, in an event loop of its own."""
-
-    def __init__(self, url, **kwargs):
-        self.client = AsyncDialogueClient(url, **kwargs)
-        self.loop = asyncio.new_event_loop()
-
-    def chunks(self, script, *, take=None, cancel_after=None, **options):
-        return self._run(self._chunks(script, take, cancel_after, options))
-
-    async def _chunks(self, script, take, cancel_after, options):
-        taken = []
-        async with self.client.stream(script, **options) as stream:
-            async for chunk in stream:
-                taken.append(chunk)
-                if len(taken) == take:
-                    break
-                if len(taken) == cancel_after:
-                    stream.cancel()
-        return taken
-
-    def many(self, scripts):
-        async def gather():
-            return await asyncio.gather(*(self._chunks(s, None, None, {}) for s in scripts))
-
-        return self._run(gather())
-
-    def synthesize(self, script, **options):
-        return self._run(self.client.synthesize(script, **options))
-
-    def is_ready(self):
-        return self._run(self.client.is_ready())
-
-    def sample_rate_hz(self):
-        return self._run(self.client.sample_rate_hz())
-
-    def close(self):
-        self._run(self.client.close())
-        self.loop.close()
-
-    def _run(self, coroutine):
-        return self.loop.run_until_complete(coroutine)
+from duologue.client import (
+    AsyncDialogueClient,
+    AsyncHttpDialogueClient,
+    DialogueClient,
+    HttpDialogueClient,
+)
 
 
 @pytest.fixture
@@ -104,14 +31,41 @@ def serve():
         yield start
 
 
-@pytest.fixture(params=[SyncVerbs, AsyncVerbs], ids=["sync", "asyncio"])
-def connect(request):
-    """Connect either client to a url; closed after the test."""
+def open_clients(kind, sync_class, async_class):
+    """A function that connects a client of a kind; what it made is closed at the end."""
     with contextlib.ExitStack() as stack:
 
         def start(url, **kwargs):
-            verbs = request.param(url, **kwargs)
+            if kind == "sync":
+                verbs = SyncVerbs(sync_class(url, **kwargs))
+            else:
+                verbs = AsyncVerbs(lambda: async_class(url, **kwargs))
             stack.callback(verbs.close)
             return verbs
 
         yield start
+
+
+@pytest.fixture(params=["sync", "asyncio"])
+def connect(request):
+    """Connect either gRPC client to a url; closed after the test."""
+    yield from open_clients(request.param, DialogueClient, AsyncDialogueClient)
+
+
+@pytest.fixture
+def serve_http():
+    """Start a fake gateway on a plot; stopped after the test."""
+    with contextlib.ExitStack() as stack:
+
+        def start(plot, **kwargs):
+            server = FakeGateway(plot, **kwargs)
+            stack.callback(server.stop)
+            return server
+
+        yield start
+
+
+@pytest.fixture(params=["sync", "asyncio"])
+def connect_http(request):
+    """Connect either HTTP client to a url; closed after the test."""
+    yield from open_clients(request.param, HttpDialogueClient, AsyncHttpDialogueClient)
