@@ -16,6 +16,7 @@ class EngineChoice(str, Enum):
     ONNX = "onnx"
     TORCH = "torch"
     TRTLLM = "trtllm"
+    NUMPY = "numpy"
 
 
 class NormalizationChoice(str, Enum):

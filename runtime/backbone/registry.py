@@ -12,7 +12,7 @@
 not; files are relative to the bundle. `dtype` is the precision of the weights: of "torch" on a
 GPU that can take it (see `precision`; on a CPU it computes in float32), of "onnx" as stored: it
 computes in float32, or with "int8" and "int4" on quantised weights, which have a graph and a file
-of their own.
+of their own. The engine "numpy" needs no entry: it reads the weights of one of the others.
 """
 
 from __future__ import annotations
@@ -31,12 +31,15 @@ from duologue.runtime.backbone.precision import (
     precisions_for,
     settle,
 )
+from duologue.runtime.backbone.ranks import mpi_world
+from duologue.runtime.backbone.ranks_engines import check_splits, open_alone, open_leader
 from duologue.runtime.backbone.slots import KV_MEMORY_HINT
 from duologue.runtime.config import Bundle, LmConfig
 from duologue.runtime.errors import ConfigError, EngineUnavailableError
 
 AUTO = "auto"
 BUILT = "built"
+FLOATS = ("float32", "float16", "bfloat16")
 _CUDA_DEVICE = "cuda"
 _GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
 
@@ -85,8 +88,9 @@ def load_backbone(
     Args:
         bundle: its description.
         bundle_dir: where its files lie.
-        engine: "torch", "onnx" or "trtllm"; "auto" takes torch where a GPU is, else onnx, else
-            torch, as far as the bundle has them and their wheels are installed.
+        engine: "torch", "onnx", "trtllm" or "numpy"; "auto" takes torch where a GPU is, else onnx,
+            else torch, as far as the bundle has them and their wheels are installed; with several
+            ranks of an mpirun, of which this is rank 0, it takes trtllm.
         max_slots: sequences at the same time; None takes the bundle's.
         max_rows: rows per sequence; None takes the bundle's.
         num_threads: of the onnx engine; None lets it choose. (Torch has one number for the whole
@@ -96,18 +100,40 @@ def load_backbone(
         ConfigError: the engine is unknown, or a value or file of the bundle cannot work.
         EngineUnavailableError: the engine was not built, or a wheel is missing.
     """
-    kind = _choose(bundle) if engine == AUTO else engine
+    world = mpi_world()
+    kind = engine if engine != AUTO else _choose(bundle) if world.size == 1 else "trtllm"
+    request = make_request(bundle, bundle_dir, kind, max_slots, max_rows, num_threads)
+    if world.size > 1:
+        return open_leader(kind, request, world)
+    return _CREATORS[kind](request)
+
+
+def make_request(
+    bundle: Bundle,
+    bundle_dir: Path,
+    kind: str,
+    max_slots: int | None = None,
+    max_rows: int | None = None,
+    num_threads: int | None = None,
+) -> EngineRequest:
+    """What the creator of an engine gets; the arguments are those of `load_backbone`.
+
+    Raises:
+        ConfigError: the engine is unknown.
+        EngineUnavailableError: the engine was not built.
+    """
     if kind not in _CREATORS:
         allowed = ", ".join([AUTO, *_CREATORS])
-        raise ConfigError(f"engine is {engine!r}; allowed: {allowed}")
-    entry = bundle.engines.get(kind, {"status": "not built: run duologue build"})
+        raise ConfigError(f"engine is {kind!r}; allowed: {allowed}")
+    check_splits(kind, mpi_world().size)
+    entry = _entry(bundle, kind)
     if entry.get("status") != BUILT:
         raise EngineUnavailableError(
             f"bundle {bundle.name!r} has no {kind} engine ({entry.get('status')}); "
             f"built: {', '.join(_built(bundle)) or 'none'}; "
             "duologue build --engine torch or onnx makes one that runs here"
         )
-    request = EngineRequest(
+    return EngineRequest(
         bundle.lm,
         entry,
         bundle_dir,
@@ -115,7 +141,16 @@ def load_backbone(
         bundle.limits.max_rows if max_rows is None else max_rows,
         num_threads,
     )
-    return _CREATORS[kind](request)
+
+
+def _entry(bundle: Bundle, kind: str) -> dict[str, Any]:
+    if kind != "numpy":
+        return bundle.engines.get(kind, {"status": "not built: run duologue build"})
+    for entry in bundle.engines.values():
+        # The codec's entries have no status.
+        if "status" in entry and entry.get("dtype") in FLOATS and "weights" in entry:
+            return {"status": BUILT, "dtype": "float32", "weights": entry["weights"]}
+    return {"status": "it has only quantised weights"}
 
 
 def _built(bundle: Bundle) -> list[str]:
@@ -203,15 +238,9 @@ def _create_onnx(request: EngineRequest) -> Backbone:
     )
 
 
-def _create_trtllm(request: EngineRequest) -> Backbone:
-    raise EngineUnavailableError(
-        "engine trtllm cannot be run by this version; allowed: torch on a GPU, which takes the "
-        f"same weights (the bundle says: {request.entry.get('status')})"
-    )
-
-
 _CREATORS: dict[str, Callable[[EngineRequest], Backbone]] = {
     "torch": _create_torch,
     "onnx": _create_onnx,
-    "trtllm": _create_trtllm,
+    "trtllm": partial(open_alone, "trtllm"),
+    "numpy": partial(open_alone, "numpy"),
 }

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`duologue serve --tensor-parallel N`: the ranks, their start by mpirun, and their common end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from typing import IO, Annotated
+
+import typer
+
+KILL_AFTER_S = 20
+"""What mpirun gives its ranks between SIGTERM and SIGKILL: rank 0 has streams to finish."""
+TensorParallelOption = Annotated[
+    int | None,
+    typer.Option(
+        "--tensor-parallel",
+        min=1,
+        metavar="N",
+        help="Split the model over N GPUs, one rank of an mpirun each (trtllm; numpy on a CPU). "
+        "Started by hand, mpirun is called; under an mpirun, its ranks are taken.",
+    ),
+]
+_KEPT_LINES = 40
+_BY_SIGNAL = re.compile(r"process rank (\d+) with PID \d+ on node \S+ exited on signal (\d+)")
+_BY_STATUS = re.compile(r"Process name: \[.*?,\s*(\d+)\]\s*Exit code: (\d+)")
+
+
+def take_rank(num_ranks: int | None, engine: str) -> int:
+    """Find this process's part in a tensor-parallel service, and play it unless it is to serve.
+
+    Started by hand with several ranks, it starts mpirun and waits for it. As rank 1 or more, it
+    follows rank 0 until the end.
+
+    Args:
+        num_ranks: as asked for; None takes what mpirun started, else one.
+        engine: its kind.
+
+    Returns:
+        How many ranks this process serves with, itself included: 1, or more as rank 0; 0 when it
+        has played its part and is to end.
+
+    Raises:
+        ConfigError: the number is not that of mpirun, or the engine cannot be split.
+        EngineUnavailableError: there is no mpirun.
+        EngineError: a rank has died, and all have ended.
+    """
+    from duologue.runtime.backbone.ranks import SIZE_VARIABLE, mpi_world
+    from duologue.runtime.backbone.ranks_engines import check_splits, follow_leader
+    from duologue.runtime.errors import ConfigError
+
+    world = mpi_world()
+    wanted = world.size if num_ranks is None else num_ranks
+    check_splits(engine, wanted)
+    if SIZE_VARIABLE in os.environ:
+        if wanted != world.size:
+            raise ConfigError(
+                f"--tensor-parallel is {wanted}, but mpirun started {world.size} ranks; "
+                "allowed: the same number"
+            )
+        if not world.is_leader:
+            follow_leader(world)
+            return 0
+        return world.size
+    if wanted > 1:
+        run_ranks(wanted, [sys.executable, "-m", "duologue.cli", *sys.argv[1:]])
+        return 0
+    return 1
+
+
+def run_ranks(num_ranks: int, command: list[str]) -> None:
+    """Run a command on so many ranks under mpirun until they end.
+
+    Args:
+        num_ranks: 2 or more.
+        command: what each rank runs; rank 0 says itself what is wrong when it fails.
+
+    Raises:
+        EngineUnavailableError: there is no mpirun.
+        EngineError: a rank other than 0 ended by itself.
+        typer.Exit: rank 0 failed, with its status.
+    """
+    from duologue.runtime.supervisor.mpi_launch import require_mpirun
+
+    mpirun = require_mpirun()
+    process = subprocess.Popen(
+        mpirun.command(num_ranks, command),
+        env={
+            **mpirun.rank_environment(os.environ),
+            "OMPI_MCA_odls_base_sigkill_timeout": str(KILL_AFTER_S),
+            "PRTE_MCA_odls_base_sigkill_timeout": str(KILL_AFTER_S),
+        },
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        # Ctrl-C reaches us alone; mpirun would kill its ranks at the second one.
+        start_new_session=True,
+        preexec_fn=_end_with_parent,
+    )
+    assert process.stderr is not None
+    last_lines: deque[str] = deque(maxlen=_KEPT_LINES)
+    reader = threading.Thread(target=_relay, args=(process.stderr, last_lines), daemon=True)
+    reader.start()
+    try:
+        status = process.wait()
+    finally:
+        _end(process)
+        reader.join()
+    if status != 0:
+        _report(num_ranks, status, " ".join(" ".join(last_lines).split()))
+
+
+def _relay(lines: IO[str], last_lines: deque[str]) -> None:
+    for line in lines:
+        sys.stderr.write(line)
+        last_lines.append(line)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    if process.poll() is None:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(KILL_AFTER_S + 5)
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def _report(num_ranks: int, status: int, said: str) -> None:
+    from duologue.runtime.errors import EngineError
+
+    by_signal, by_status = _BY_SIGNAL.search(said), _BY_STATUS.search(said)
+    found = by_signal or by_status
+    if found is not None and found[1] != "0":
+        how = f"by signal {found[2]}" if by_signal is not None else f"with status {found[2]}"
+        raise EngineError(
+            f"rank {found[1]} ended {how}; the model was split over {num_ranks} ranks, so all of "
+            "them have ended"
+        )
+    raise typer.Exit(status)
+
+
+def _end_with_parent() -> None:
+    """Have mpirun asked to end when this process dies without a word."""
+    import ctypes
+
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
