@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from duologue.runtime.gateway.setting_origins import Explained
     from duologue.runtime.gateway.settings import Settings
 
 _NEEDED = ("fastapi", "uvicorn", "pydantic_settings", "av", "soxr", "prometheus_client")
@@ -55,6 +56,17 @@ def read_http_settings(choice: HttpChoice, warn: Callable[[str], None]) -> Setti
     for note in settings.notes:
         warn(note)
     return settings
+
+
+def explain_http_settings(choice: HttpChoice) -> tuple[list[Explained], tuple[str, ...]]:
+    """Every setting of the HTTP door with where it came from, and notes on keys without effect.
+
+    Raises:
+        ConfigError: a setting cannot be used.
+    """
+    from duologue.runtime.gateway.setting_origins import explain_settings
+
+    return explain_settings(choice.files, _flags(choice))
 
 
 def _do_without(missing: str, choice: HttpChoice, warn: Callable[[str], None]) -> None:

@@ -10,7 +10,9 @@ import typer
 from duologue.cli.batch import batch
 from duologue.cli.bench_reports import bench
 from duologue.cli.build import build
+from duologue.cli.config import config
 from duologue.cli.doors import Doors
+from duologue.cli.keys import keys
 from duologue.cli.say import say
 from duologue.cli.serve import serve
 from duologue.cli.train import train
@@ -56,3 +58,5 @@ app.command()(build)
 app.command()(batch)
 app.add_typer(bench, name="bench")
 app.add_typer(train, name="train")
+app.add_typer(config, name="config")
+app.add_typer(keys, name="keys")

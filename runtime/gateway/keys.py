@@ -85,7 +85,7 @@ def visitor_at(ring: KeyRing, connection: HTTPConnection, scope: str | None) -> 
         ForbiddenError: the key does not go that far.
     """
     key = find_key(ring, connection.headers)
-    request_id: str = connection.state.request_id
+    request_id: str = getattr(connection.state, "request_id", "")
     if key is None:
         host = connection.client.host if connection.client else ""
         return Visitor(request_id, f"address {host}")

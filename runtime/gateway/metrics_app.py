@@ -13,21 +13,34 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from duologue.client.errors import DuologueError
+from duologue.runtime.gateway.answer import fault_response
+from duologue.runtime.gateway.faults import fault_of
+from duologue.runtime.gateway.keys import visitor_at
 from duologue.runtime.gateway.metrics import Metrics
+from duologue.runtime.gateway.settings import is_loopback
+from duologue.runtime.keys import ADMIN, KeyRing
 
 _TRITON_TIMEOUT_S = 2.0
 _MAX_TRITON_BYTES = 10_000_000
 
 
-def create_metrics_app(metrics: Metrics, triton_url: str | None) -> ASGIApp:
+def create_metrics_app(
+    metrics: Metrics, triton_url: str | None, keys: KeyRing | None = None
+) -> ASGIApp:
     """The metrics as an ASGI app with the one route `/metrics`.
 
     Args:
         metrics: the gateway's own.
         triton_url: address of Triton's metrics, or None.
+        keys: where there are any, callers from other machines show one with the scope "admin".
     """
 
     async def page(request: Request) -> Response:
+        try:
+            _check(request, keys)
+        except DuologueError as error:
+            return fault_response(fault_of(error))
         # In a thread: asking the GPUs runs a program, and Triton may be slow.
         own = await asyncio.to_thread(metrics.page)
         theirs = await asyncio.to_thread(_fetch, triton_url)
@@ -35,6 +48,12 @@ def create_metrics_app(metrics: Metrics, triton_url: str | None) -> ASGIApp:
         return Response(own + up.encode() + (theirs or b""), media_type=CONTENT_TYPE_LATEST)
 
     return Starlette(routes=[Route("/metrics", page)])
+
+
+def _check(request: Request, keys: KeyRing | None) -> None:
+    host = request.client.host if request.client else ""
+    if keys is not None and not is_loopback(host):
+        visitor_at(keys, request, ADMIN)
 
 
 def _fetch(url: str | None) -> bytes | None:

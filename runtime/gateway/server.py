@@ -97,7 +97,8 @@ class GatewayServer:
         api = self._settings.api
         self._open(create_app(self.house), "api", api.port)
         if api.monitoring.enabled:
-            page = create_metrics_app(self.house.metrics, self._triton_metrics_url)
+            house = self.house
+            page = create_metrics_app(house.metrics, self._triton_metrics_url, house.keys)
             self._open(page, "api.monitoring.metrics", api.monitoring.metrics_port)
         self._thread = threading.Thread(target=self._run, name="duologue-gateway", daemon=True)
         self._thread.start()

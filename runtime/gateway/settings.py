@@ -42,6 +42,10 @@ from duologue.runtime.gateway.setting_groups import (
     VoiceSettings,
 )
 
+PREFIX = "DUOLOGUE_"
+# The layer of the variables with that prefix.
+ENVIRONMENT = "environment"
+
 
 class Settings(BaseSettings):
     """Everything that the gateway can be told.
@@ -52,7 +56,7 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="DUOLOGUE_", env_nested_delimiter="__", extra="forbid", frozen=True
+        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
     )
 
     model_name: str = "duologue"
@@ -123,7 +127,7 @@ def load_layered(
     except ValidationError as error:
         raise ConfigError(_first_fault(error)) from error
     _check_exposure(settings)
-    layers += [Layer("environment DUOLOGUE_", own), Layer("flag", dict(flags or {}))]
+    layers += [Layer(ENVIRONMENT, own), Layer("flag", dict(flags or {}))]
     return settings, layers
 
 

@@ -4,7 +4,12 @@ import math
 import urllib.request
 from typing import Any
 
+import pytest
+from starlette.testclient import TestClient
+
 from duologue.runtime.gateway.metrics import Metrics
+from duologue.runtime.gateway.metrics_app import create_metrics_app
+from duologue.runtime.keys import Key, KeyRing, digest_of
 
 # Dashboards and alerts ask for these; a name that goes is a break for whoever runs them.
 STABLE = [
@@ -63,6 +68,30 @@ def test_refusals_and_late_streams_are_counted_by_reason(open_gateway: Any) -> N
     values = values_of(gateway.server.house.metrics)
     assert values['duologue_http_rejected_total{reason="body_too_large"}'] == 1
     assert values['duologue_http_watchdog_total{reason="no_audio"}'] == 1
+
+
+@pytest.mark.parametrize(
+    ("client", "header", "status"),
+    [
+        ("127.0.0.1", None, 200),
+        ("192.0.2.1", None, 401),
+        ("192.0.2.1", "Bearer sk-speaker", 403),
+        ("192.0.2.1", "Bearer sk-admin", 200),
+    ],
+)
+def test_other_machines_need_a_key_for_the_metrics(
+    client: str, header: str | None, status: int
+) -> None:
+    keys = KeyRing(
+        [
+            Key("speaker", digest_of("sk-speaker")),
+            Key("admin", digest_of("sk-admin"), frozenset({"admin"})),
+        ]
+    )
+    app = create_metrics_app(Metrics(), None, keys)
+    headers = {} if header is None else {"Authorization": header}
+    with TestClient(app, client=(client, 1)) as caller:
+        assert caller.get("/metrics", headers=headers).status_code == status
 
 
 def test_restarts_are_counted() -> None:
