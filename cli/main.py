@@ -11,6 +11,7 @@ from duologue.cli.batch import batch
 from duologue.cli.bench_reports import bench
 from duologue.cli.build import build
 from duologue.cli.config import config
+from duologue.cli.doctor import doctor
 from duologue.cli.doors import Doors
 from duologue.cli.keys import keys
 from duologue.cli.say import say
@@ -56,6 +57,7 @@ app.command()(say)
 app.command()(serve)
 app.command()(build)
 app.command()(batch)
+app.command()(doctor)
 app.add_typer(bench, name="bench")
 app.add_typer(train, name="train")
 app.add_typer(config, name="config")

@@ -83,6 +83,15 @@ RULES: dict[str, tuple[str, ...]] = {
         "client.contract",
     ),
     "runtime.supervisor": (*LEAVES, "client", "models", "model_repository"),
+    "runtime.diagnosis": (*LEAVES, "runtime.supervisor", "runtime.synthesizer", "models"),
+    "runtime.diagnosis.speech": (
+        *LEAVES,
+        "models",
+        "runtime.diagnosis",
+        "runtime.stream",
+        "runtime.synthesizer",
+    ),
+    "runtime.diagnosis.selftest": ("client", "runtime.diagnosis"),
     "runtime.gateway": (
         *LEAVES,
         "client",
