@@ -13,6 +13,7 @@ from duologue.runtime.core import ChannelSampling, FinishReason, IntArray
 from duologue.runtime.errors import PromptTooLongError
 from duologue.runtime.lm.delay import DelayPattern, DelayState
 from duologue.runtime.lm.draws import SeededDraws
+from duologue.runtime.lm.processors import SamplingTable, sampling_table
 
 
 class SequenceStatus(Enum):
@@ -42,6 +43,9 @@ class Sequence:
 
     Set by `append`:
         new_rows, num_frames_taken.
+
+    Derived:
+        sampling_table: `sampling` as the processors read it, made once.
     """
 
     prompt_rows: IntArray
@@ -59,6 +63,24 @@ class Sequence:
 
     new_rows: list[IntArray] = field(default_factory=list)
     num_frames_taken: int = 0
+
+    sampling_table: SamplingTable = field(init=False)
+    _first_columns: IntArray = field(init=False)
+    _fill_columns: IntArray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.sampling_table = sampling_table(self.sampling)
+        self._first_columns = np.array(self.logit_offsets[:-1], dtype=np.int64)
+        self._fill_columns = (self._first_columns + self.state.pattern.fills)[1:]
+
+    @property
+    def banned_columns(self) -> IntArray:
+        """Columns of the logits that must not be chosen in the next step."""
+        if self.state.step >= self.state.pattern.max_delay:
+            return self._fill_columns
+        pairs = np.array(self.state.forbidden(), dtype=np.int64)
+        columns: IntArray = self._first_columns[pairs[:, 0]] + pairs[:, 1]
+        return columns
 
     @property
     def num_rows(self) -> int:
@@ -93,7 +115,7 @@ class Sequence:
         row = self.state.advance(chosen)
         self.new_rows.append(row)
         if self.seen is not None:
-            self.seen[row + np.asarray(self.logit_offsets[:-1])] = True
+            self.seen[row + self._first_columns] = True
 
     def take_frames(self) -> IntArray:
         """The frames that became whole since the last call, as codes [K, T].

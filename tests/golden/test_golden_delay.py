@@ -11,7 +11,8 @@ import pytest
 
 from duologue.runtime.config import LmConfig, TokenIds
 from duologue.runtime.core import ChannelSampling, Logits
-from duologue.runtime.lm.sampling import choose, process_scores
+from duologue.runtime.lm.processors import process_scores
+from duologue.runtime.lm.sampling import choose
 from duologue.runtime.lm.sequence import Sequence, new_sequence
 
 DATA = Path(__file__).parent / "data" / "lm_scaled" / "golden"

@@ -16,13 +16,15 @@ from transformers.generation.logits_process import (
 from duologue.runtime.core import ChannelSampling, SamplingOverrides
 from duologue.runtime.errors import RequestError
 from duologue.runtime.lm.draws import SeededDraws
-from duologue.runtime.lm.sampling import (
+from duologue.runtime.lm.processors import (
     Candidates,
+    ScoreBlock,
     draw,
     find_candidates,
     process_scores,
-    resolve_sampling,
+    sampling_table,
 )
+from duologue.runtime.lm.sampling import resolve_sampling
 
 VOCAB = 40
 settings_of_a_channel = st.builds(
@@ -46,6 +48,11 @@ def _reference(scores: np.ndarray, history: list[int], sampling: ChannelSampling
     if sampling.top_p is not None:
         chain.append(TopPLogitsWarper(sampling.top_p))
     return chain(torch.tensor([history]), torch.tensor(scores)[None]).numpy()[0]
+
+
+def _candidates(scores: np.ndarray, channels: list[ChannelSampling]) -> Candidates:
+    block = ScoreBlock(np.arange(len(scores)), scores)
+    return find_candidates([block], sampling_table(channels))
 
 
 def _softmax(scores: np.ndarray) -> np.ndarray:
@@ -80,17 +87,37 @@ def test_a_row_does_not_depend_on_its_neighbours(
     rng = np.random.default_rng(seed)
     scores = rng.normal(0, 3, (len(channels), VOCAB)).round(1).astype(np.float32)
     uniforms = rng.random(len(channels))
-    together = draw(find_candidates(scores, channels), uniforms)
+    together = draw(_candidates(scores, channels), uniforms)
     for row, sampling in enumerate(channels):
-        alone = find_candidates(scores[row : row + 1], [sampling])
+        alone = _candidates(scores[row : row + 1], [sampling])
         assert draw(alone, uniforms[row : row + 1])[0] == together[row]
+
+
+@settings(deadline=None)
+@given(st.lists(settings_of_a_channel, min_size=2, max_size=6), st.integers(0, 2**32 - 1))
+def test_a_row_does_not_depend_on_the_block_that_it_stands_in(
+    channels: list[ChannelSampling], seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    scores = rng.normal(0, 3, (len(channels), VOCAB)).round(1).astype(np.float32)
+    # A row of a smaller vocabulary is the same row behind which nothing can be chosen.
+    small = rng.permutation(len(channels))[: len(channels) // 2]
+    scores[small, VOCAB // 2 :] = -np.inf
+    large = np.setdiff1d(np.arange(len(channels)), small)
+    blocks = [ScoreBlock(large, scores[large]), ScoreBlock(small, scores[small, : VOCAB // 2])]
+    uniforms = rng.random(len(channels))
+    apart = find_candidates(
+        [block for block in blocks if len(block.rows)], sampling_table(channels)
+    )
+    together = _candidates(scores, channels)
+    np.testing.assert_array_equal(draw(apart, uniforms), draw(together, uniforms))
 
 
 def test_draws_follow_the_probabilities() -> None:
     scores = np.log(np.array([[0.5, 0.2, 0.3]], dtype=np.float32))
     uniforms = (np.arange(1000) + 0.5) / 1000
     scores = np.repeat(scores, 1000, axis=0)
-    drawn = draw(find_candidates(scores, [ChannelSampling()] * 1000), uniforms)
+    drawn = draw(_candidates(scores, [ChannelSampling()] * 1000), uniforms)
     np.testing.assert_array_equal(np.bincount(drawn), [500, 200, 300])
 
 
