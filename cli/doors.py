@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from duologue.runtime.supervisor.charges import FrontDoor, SpeechServer
+
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
@@ -43,8 +45,11 @@ class Client(Protocol):
         ...
 
 
-class Server(Protocol):
-    """A running server of our own, such as `supervisor.embedded.EmbeddedServer`."""
+class Server(AbstractContextManager["Server"], SpeechServer, Protocol):
+    """A server of our own, such as `supervisor.embedded.EmbeddedServer`.
+
+    It runs for the length of a `with` block, or between `start` and `stop`.
+    """
 
     @property
     def grpc_url(self) -> str:
@@ -65,13 +70,9 @@ class Server(Protocol):
         """Facts about the server: engine, precision, slots, kv_bytes."""
         ...
 
-    def wait(self, timeout_s: float) -> int | None:
-        """Exit status, or None when the server still runs after so many seconds."""
-        ...
 
-
-class Gateway(Protocol):
-    """A running HTTP door, such as `gateway.server.GatewayServer`."""
+class Gateway(FrontDoor, Protocol):
+    """The HTTP door in a process of its own, such as `gateway.process.GatewayProcess`."""
 
     @property
     def url(self) -> str:
@@ -81,11 +82,6 @@ class Gateway(Protocol):
     @property
     def metrics_url(self) -> str | None:
         """Address of the metrics of gateway and Triton, or None when they are off."""
-        ...
-
-    @property
-    def is_running(self) -> bool:
-        """It still answers."""
         ...
 
 
@@ -117,10 +113,16 @@ class Synthesizer(Protocol):
 class StartServer(Protocol):
     """Makes a server that runs for the length of a `with` block."""
 
-    def __call__(
-        self, bundle_dir: Path, *, engine: str, **options: Any
-    ) -> AbstractContextManager[Server]:
+    def __call__(self, bundle_dir: Path, *, engine: str, **options: Any) -> Server:
         """Describe the server; entering the result starts it."""
+        ...
+
+
+class StartGateway(Protocol):
+    """Makes the HTTP door in front of a server."""
+
+    def __call__(self, settings: Settings, server: Server, grace_s: float) -> Gateway:
+        """Describe it; its `start` starts it."""
         ...
 
 
@@ -138,20 +140,19 @@ def _connect(url: str) -> Client:
     return DialogueClient(url)
 
 
-def _start_server(
-    bundle_dir: Path, *, engine: str, **options: Any
-) -> AbstractContextManager[Server]:
+def _start_server(bundle_dir: Path, *, engine: str, **options: Any) -> Server:
     from duologue.runtime.supervisor.embedded import EmbeddedServer
 
     return EmbeddedServer(bundle_dir, engine=engine, **options)
 
 
-def _start_gateway(settings: Settings, server: Server) -> AbstractContextManager[Gateway]:
-    from duologue.runtime.gateway.logs import set_up_logging
-    from duologue.runtime.gateway.server import GatewayServer
+def _start_gateway(settings: Settings, server: Server, grace_s: float) -> Gateway:
+    from duologue.runtime.gateway.process import GatewayProcess
 
-    set_up_logging(settings.logging)
-    return GatewayServer(settings, server.grpc_url, triton_metrics_url=server.metrics_url)
+    metrics_url = server.metrics_url
+    return GatewayProcess(
+        settings, server.grpc_url, triton_metrics_url=metrics_url, grace_s=grace_s
+    )
 
 
 def _why_not_embedded() -> str | None:
@@ -185,7 +186,7 @@ class Doors:
     Attributes:
         connect: to a server at "host:port".
         start_server: of our own, for the length of a `with` block.
-        start_gateway: the HTTP door in front of a running server.
+        start_gateway: the HTTP door in front of a server.
         why_not_embedded: why no such server can run here, or None.
         load_synthesizer: for speech in this process.
         resolve_bundle: the folder of a bundle as named on the command line.
@@ -194,7 +195,7 @@ class Doors:
 
     connect: Callable[[str], Client] = _connect
     start_server: StartServer = _start_server
-    start_gateway: Callable[[Settings, Server], AbstractContextManager[Gateway]] = _start_gateway
+    start_gateway: StartGateway = _start_gateway
     why_not_embedded: Callable[[], str | None] = _why_not_embedded
     load_synthesizer: LoadSynthesizer = _load_synthesizer
     resolve_bundle: Callable[[str], Path] = _resolve_bundle

@@ -7,7 +7,6 @@ import os
 import secrets
 import shutil
 import tempfile
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,19 +14,21 @@ from typing import Any
 from duologue.model_repository import repository_path
 from duologue.models import resolve_bundle
 from duologue.runtime.config import Bundle
-from duologue.runtime.errors import EngineError, EngineUnavailableError
+from duologue.runtime.errors import EngineUnavailableError
 from duologue.runtime.supervisor.command import (
     ServerOptions,
     server_command,
     server_environment,
 )
+from duologue.runtime.supervisor.failure import MODEL_DIED, SERVER_ENDED, Failure
 from duologue.runtime.supervisor.ports import free_port, require_free_ports
 from duologue.runtime.supervisor.process import GuardedProcess, Leftovers
+from duologue.runtime.supervisor.pulse import read_audio_seconds
 from duologue.runtime.supervisor.requirements import SHM_DIR, why_not_embedded
 from duologue.runtime.supervisor.stubs import find_stubs, is_running
 from duologue.runtime.supervisor.wheel import find_wheel
 
-POLL_S = 0.05
+SERVER_FOLLOWS_S = 0.2
 # tritonserver leaves by itself within its exit timeout unless a client keeps a stream open.
 EXIT_SLACK_S = 5.0
 
@@ -50,7 +51,8 @@ class EmbeddedServer:
         cache_bytes: size of Triton's response cache; 0 means none.
         start_timeout_s: how long models may take to load and to answer.
         exit_timeout_s: how long a stopping server waits for running requests.
-        log_path: where the server's log goes; None keeps it in a folder that is removed.
+        log_path: where the server's log goes; None keeps it in a folder that is removed. The log
+            of the run before the present one stays beside it, with ".1" after its name.
         extra_repositories: further Triton model repositories, served as they are.
 
     Attributes:
@@ -126,6 +128,7 @@ class EmbeddedServer:
         # Imported here: tritonclient is not needed to say why the server cannot run.
         from duologue.runtime.supervisor.layout import prepare_workspace
         from duologue.runtime.supervisor.log import read_announcement
+        from duologue.runtime.supervisor.readiness import wait_until_ready
 
         self._root = Path(tempfile.mkdtemp(prefix="duologue-"))
         try:
@@ -133,6 +136,8 @@ class EmbeddedServer:
             # The process id keeps the regions of several servers apart for people, too.
             shm_prefix = f"duologue_{os.getpid()}_{secrets.token_hex(4)}_"
             log_path = self._log_path or workspace.log
+            if log_path.exists():
+                log_path.replace(log_path.with_name(f"{log_path.name}.1"))
             self._process = GuardedProcess(
                 server_command(wheel, workspace, self._options, shm_prefix),
                 environment=server_environment(wheel, os.environ),
@@ -141,30 +146,11 @@ class EmbeddedServer:
                 grace_s=self._options.exit_timeout_s + EXIT_SLACK_S,
                 leftovers=Leftovers(self._root, SHM_DIR, shm_prefix),
             )
-            self._wait_until_ready(self._process, log_path)
+            wait_until_ready(self._process, self._options, log_path, self._start_timeout_s)
             self._stubs = find_stubs(shm_prefix)
             self._facts = read_announcement(log_path)
         except BaseException:
             self.stop()
-            raise
-
-    def _wait_until_ready(self, process: GuardedProcess, log_path: Path) -> None:
-        from duologue.runtime.supervisor.log import start_failure
-        from duologue.runtime.supervisor.probe import port_is_open, speak_two_frames
-
-        deadline = time.monotonic() + self._start_timeout_s
-        while not port_is_open(self._options.host, self._options.grpc_port):
-            if process.wait(POLL_S) is not None:
-                raise start_failure(log_path)
-            if time.monotonic() > deadline:
-                raise EngineError(
-                    f"the Triton server did not load its models in {self._start_timeout_s:g} s"
-                )
-        try:
-            speak_two_frames(self.grpc_url, max(1.0, deadline - time.monotonic()))
-        except EngineError:
-            if process.wait(POLL_S) is not None:
-                raise start_failure(log_path) from None
             raise
 
     def describe(self) -> dict[str, Any]:
@@ -180,29 +166,58 @@ class EmbeddedServer:
         """Exit status of tritonserver, or None when it still runs after so many seconds."""
         return self.exit_status if self._process is None else self._process.wait(timeout_s)
 
-    def why_unhealthy(self) -> str | None:
-        """Say what is wrong with a server that was started, or None; costs next to nothing.
+    def process_ids(self) -> tuple[int, ...]:
+        """The processes without which the server does not work."""
+        return (*self._stubs, *(() if self._process is None else (self._process.pid,)))
+
+    def failure(self) -> Failure | None:
+        """What is wrong with a server that was started, or None; costs next to nothing.
 
         Triton neither restarts the process of a model nor reports its death: its readiness
         stays true and running streams hang. The cure is `stop(force=True)` and `start`.
         """
         if self._process is None:
-            return "the server does not run"
+            return Failure(SERVER_ENDED, "the server does not run")
         status = self._process.wait(0)
         if status is not None:
-            return f"tritonserver ended with status {status}"
+            return Failure(SERVER_ENDED, f"tritonserver ended with status {status}")
         dead = sorted(model for pid, model in self._stubs.items() if not is_running(pid))
-        return f"the process of the model {', '.join(dead)} has died" if dead else None
+        if not dead:
+            return None
+        # A server that dies takes its models along, and is gone a moment after them.
+        status = self._process.wait(SERVER_FOLLOWS_S)
+        if status is not None:
+            return Failure(SERVER_ENDED, f"tritonserver ended with status {status}")
+        return Failure(MODEL_DIED, f"the process of the model {', '.join(dead)} has died")
 
-    def stop(self, *, force: bool = False) -> None:
+    def speak(self, timeout_s: float) -> int:
+        """Run a tiny real request through every model that a stream needs.
+
+        Returns:
+            Number of samples that came.
+
+        Raises:
+            EngineError: the server answered with an error, or not in so many seconds.
+        """
+        from duologue.runtime.supervisor.probe import speak_two_frames
+
+        return speak_two_frames(self.grpc_url, timeout_s)
+
+    def audio_seconds(self) -> float | None:
+        """Seconds of audio sent since the start, or None when the metrics are closed."""
+        return read_audio_seconds(self.metrics_url)
+
+    def stop(self, *, force: bool = False, within_s: float | None = None) -> None:
         """End the server and remove everything it left behind. Idempotent.
 
         Args:
             force: do not wait for running requests, nor for a server that cannot end by itself.
+            within_s: wait for as long at most; None takes the exit timeout and some slack.
         """
         if self._process is not None:
-            self.exit_status = self._process.stop(force=force)
+            self.exit_status = self._process.stop(force=force, within_s=within_s)
             self._process = None
+            self._stubs = {}
         if self._root is not None:
             shutil.rmtree(self._root, ignore_errors=True)
             self._root = None

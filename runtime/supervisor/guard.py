@@ -20,10 +20,13 @@ import threading
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
+# Blocked and waited for: a handler could miss one that comes just before a blocking call.
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
 
 
-def _die_with_parent() -> None:
+def _become_server() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
 def _terminate(server: subprocess.Popen[bytes], grace_s: float) -> None:
@@ -47,6 +50,19 @@ def _watch_parent(
     _terminate(server, grace_s)
 
 
+def _wait(server: subprocess.Popen[bytes], grace_s: float) -> int:
+    """Do as the signals say until the server has ended; gives its exit status."""
+    while True:
+        number = signal.sigwait(SIGNALS)
+        status = server.poll()
+        if status is not None:
+            return status
+        if number == signal.SIGTERM:
+            _terminate(server, grace_s)
+        elif number == signal.SIGINT:
+            _kill_group(server.pid)
+
+
 def remove_regions(prefix: str, shm_dir: Path) -> None:
     """Unlink the shared memory regions whose names begin with the prefix."""
     for region in shm_dir.glob(f"{prefix}*"):
@@ -64,18 +80,17 @@ def main(argv: list[str]) -> int:
         The server's exit status; 128 + n when it ended by signal n.
     """
     grace_s, workspace, shm_dir, prefix = float(argv[0]), Path(argv[1]), Path(argv[2]), argv[3]
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     server = subprocess.Popen(
         argv[4:],
         stdin=subprocess.DEVNULL,
         start_new_session=True,
-        preexec_fn=_die_with_parent,
+        preexec_fn=_become_server,
     )
-    signal.signal(signal.SIGTERM, lambda *_: _terminate(server, grace_s))
-    signal.signal(signal.SIGINT, lambda *_: _kill_group(server.pid))
     parent_gone = threading.Event()
     watch = (server, grace_s, parent_gone)
     threading.Thread(target=_watch_parent, args=watch, name="parent-watch", daemon=True).start()
-    status = server.wait()
+    status = _wait(server, grace_s)
     _kill_group(server.pid)
     remove_regions(prefix, shm_dir)
     if parent_gone.is_set():

@@ -23,6 +23,7 @@ LIBRARY = "libmpi.so.40"
 HPCX_DIR = Path("/opt/hpcx/ompi")
 """Where NVIDIA's images keep their Open MPI."""
 VERSION_TIMEOUT_S = 20.0
+PROC_DIR = Path("/proc")
 
 _VERSION = re.compile(r"\(Open MPI\) (\S+)")
 # What an mpirun leaves in the environment of its ranks; a second one must not inherit it.
@@ -64,6 +65,28 @@ class Mpirun:
     def rank_environment(self, environment: Mapping[str, str]) -> dict[str, str]:
         """The environment for `command`: that of the caller, less what an outer mpirun left."""
         return {**outside_of_mpi(environment), **self.environment}
+
+
+def leader_pid(mpirun_pid: int) -> int | None:
+    """Process id of rank 0 among the children of an mpirun, or None.
+
+    To end a service in order, signal this process: an mpirun of Open MPI 5 that is asked to end
+    kills its ranks at once, without asking them.
+
+    Args:
+        mpirun_pid: its process id.
+    """
+    for entry in PROC_DIR.iterdir():
+        if not entry.name.isdecimal():
+            continue
+        try:
+            parent = (entry / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1]
+            variables = (entry / "environ").read_bytes().split(b"\0")
+        except OSError:  # it ended while we looked, or is not ours to see
+            continue
+        if int(parent) == mpirun_pid and b"OMPI_COMM_WORLD_RANK=0" in variables:
+            return int(entry.name)
+    return None
 
 
 def num_cores() -> int:

@@ -74,6 +74,11 @@ class GuardedProcess:
                 start_new_session=True,
             )
 
+    @property
+    def pid(self) -> int:
+        """Of the guard, which ends when the command does."""
+        return self._guard.pid
+
     def wait(self, timeout_s: float) -> int | None:
         """Exit status of the command, or None when it still runs after so many seconds."""
         try:
@@ -81,18 +86,23 @@ class GuardedProcess:
         except subprocess.TimeoutExpired:
             return None
 
-    def stop(self, *, force: bool = False) -> int:
+    def stop(self, *, force: bool = False, within_s: float | None = None) -> int:
         """End the command: SIGTERM, the grace time, SIGKILL to its group. Idempotent.
 
         Args:
             force: SIGKILL at once.
+            within_s: instead of the grace time, if that is longer.
 
         Returns:
             Its exit status; 128 + n when signal n ended it.
         """
         if self._guard.poll() is None:
-            self._guard.send_signal(signal.SIGINT if force else signal.SIGTERM)
-            if self.wait(self._grace_s + GUARD_SLACK_S) is None:
+            grace_s = self._grace_s if within_s is None else min(self._grace_s, within_s)
+            if not force:
+                self._guard.send_signal(signal.SIGTERM)
+            if force or self.wait(grace_s) is None:
+                self._guard.send_signal(signal.SIGINT)
+            if self.wait(GUARD_SLACK_S) is None:
                 os.killpg(self._guard.pid, signal.SIGKILL)
         status = self._guard.wait()
         if self._guard.stdin is not None:

@@ -32,8 +32,8 @@ class House:
     def run(self, *arguments, **kwargs):
         doors = Doors(
             connect=lambda url: self.urls.append(url) or self.client,
-            start_server=lambda bundle_dir, **options: self.server.start(bundle_dir, **options),
-            start_gateway=lambda settings, server: self.gateway.start(settings, server),
+            start_server=lambda bundle_dir, **options: self.server.describe_as(bundle_dir, options),
+            start_gateway=self.gateway.describe,
             why_not_embedded=lambda: self.reason,
             load_synthesizer=lambda bundle, *, engine: self.synthesizer,
             resolve_bundle=lambda name: self.bundle_dir,
@@ -43,7 +43,8 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path):
+def house(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
     folder = tmp_path / "bundle"
     folder.mkdir()
     return House(write_bundle(folder, trained=True))

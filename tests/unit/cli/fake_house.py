@@ -13,6 +13,8 @@ from duologue.runtime.core import FinishReason, PcmChunk, TurnTiming
 from duologue.runtime.core import TurnTime as RuntimeTurnTime
 
 RATE_HZ = 1_000
+# Beyond what Linux gives out: a process that has ended, so that no wait lasts.
+NO_PROCESS = 2**22 + 1
 
 
 def chunk(index, *, is_last=False, size=500):
@@ -101,20 +103,24 @@ class FakeSpeaker:
 
 
 class FakeServer(contextlib.AbstractContextManager):
-    """A server whose `wait` plays a list back."""
+    """A server whose `failure` plays a list back: None, a `Failure`, or something to call."""
 
     grpc_url = "127.0.0.1:4711"
     metrics_url = "http://127.0.0.1:9090/metrics"
     http_url = None
 
-    def __init__(self, waits=(), start_error=None):
+    def __init__(self, failures=(), start_error=None):
         self.is_running = False
-        self.was_running = False
+        self.starts = 0
         self.options = {}
-        self._waits = iter(waits)
+        self._failures = iter(failures)
         self._start_error = start_error
 
-    def start(self, bundle_dir, **options):
+    @property
+    def was_running(self):
+        return self.starts > 0
+
+    def describe_as(self, bundle_dir, options):
         self.bundle_dir = bundle_dir
         self.options = options
         return self
@@ -122,49 +128,76 @@ class FakeServer(contextlib.AbstractContextManager):
     def describe(self):
         return {"engine": "onnx", "precision": "int8", "slots": 4, "kv_bytes": 3 * 2**20}
 
-    def wait(self, timeout_s):
-        status = next(self._waits)
-        if isinstance(status, BaseException):
-            raise status
-        if callable(status):
-            return status()
-        return status
-
-    def __enter__(self):
+    def start(self):
         if self._start_error is not None:
             raise self._start_error
-        self.is_running = self.was_running = True
+        self.is_running = True
+        self.starts += 1
+
+    def stop(self, *, force=False, within_s=None):
+        self.is_running = False
+
+    def process_ids(self):
+        return [NO_PROCESS]
+
+    def failure(self):
+        what = next(self._failures, None)
+        return what() if callable(what) else what
+
+    def audio_seconds(self):
+        return None
+
+    def speak(self, timeout_s):
+        raise AssertionError("nobody has time to ask")
+
+    def __enter__(self):
+        self.start()
         return self
 
     def __exit__(self, *_):
-        self.is_running = False
+        self.stop()
 
 
-class FakeGateway(contextlib.AbstractContextManager):
-    """An HTTP door that remembers its settings."""
+class FakeGateway:
+    """An HTTP door that remembers its settings, and what it was told."""
 
     url = "http://127.0.0.1:9000"
     metrics_url = "http://127.0.0.1:9091/metrics"
+    pid = None
 
     def __init__(self):
         self.is_running = False
-        self.was_running = False
-        self.server = None
+        self.starts = 0
+        self.exit_status = None
+        self.told = []
 
-    def start(self, settings, server):
+    @property
+    def was_running(self):
+        return self.starts > 0
+
+    def describe(self, settings, server, grace_s):
         self.settings = settings
         self.server = server
         return self
 
-    def __enter__(self):
-        assert self.server.is_running
-        self.is_running = self.was_running = True
-        return self
+    def start(self):
+        # It opens before the server, to say that the model is being loaded.
+        assert self.starts or not self.server.is_running
+        self.is_running = True
+        self.exit_status = None
+        self.starts += 1
 
-    def __exit__(self, *_):
-        # It stops before the server behind it does.
-        assert self.server.is_running
+    def stop(self, *, force=False):
         self.is_running = False
+
+    def model_away(self, reason):
+        self.told.append(("away", reason))
+
+    def model_back(self):
+        self.told.append(("back",))
+
+    def count_restart(self, reason):
+        self.told.append(("restart", reason))
 
 
 def write_bundle(directory: Path, *, trained: bool) -> Path:

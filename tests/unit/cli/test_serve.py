@@ -9,10 +9,25 @@ import pytest
 from fake_house import FakeServer
 
 from duologue.runtime.errors import ConfigError, EngineError
+from duologue.runtime.supervisor.failure import Failure
+from duologue.runtime.supervisor.state import read_states
+
+ENDED = Failure("server_ended", "tritonserver ended with status 139")
 
 
 def interrupt():
     raise KeyboardInterrupt
+
+
+def interrupt_once(stop):
+    """A stop in whose middle Ctrl-C comes."""
+
+    def stop_or_not(*, force=False):
+        if not force:
+            raise KeyboardInterrupt
+        stop(force=True)
+
+    return stop_or_not
 
 
 def terminate():
@@ -59,7 +74,7 @@ def test_options_reach_the_server(house, tmp_path):
     house.server = FakeServer([interrupt])
     log = tmp_path / "log"
     ports = ("--grpc-port", 0, "--metrics-port", 0, "--triton-http-port", 8000)
-    house.run("serve", "--engine", "torch", "--max-slots", 2, "--log", log, *ports)
+    house.run("serve", "--engine", "torch", "--max-slots", 2, "--log", log, "--grace", 2.5, *ports)
     assert house.server.bundle_dir == house.bundle_dir
     assert house.server.options == {
         "engine": "torch",
@@ -67,6 +82,7 @@ def test_options_reach_the_server(house, tmp_path):
         "grpc_port": 0,
         "http_port": 8000,
         "metrics_port": 0,
+        "exit_timeout_s": 3,
         "log_path": log,
     }
 
@@ -78,12 +94,28 @@ def test_triton_http_is_closed_unless_asked_for(house):
     assert house.server.options["grpc_port"] == 8001
 
 
-def test_server_that_ends_by_itself_is_a_failure_with_its_status(house):
-    house.server = FakeServer([None, 139])
+def test_server_that_ends_by_itself_is_started_again(house):
+    house.server = FakeServer([None, ENDED, None, interrupt])
     result = house.run("serve")
+    assert result.exit_code == 0, result.output
+    assert house.server.starts == 2
+    assert "ended with status 139; starting again now" in result.stderr
+    assert house.gateway.told == [
+        ("back",),
+        ("away", ENDED.text),
+        ("restart", "server_ended"),
+        ("back",),
+    ]
+
+
+def test_server_that_fails_too_often_is_a_failure_with_the_last_reason(house):
+    house.server = FakeServer([ENDED, None, ENDED])
+    result = house.run("serve", "--max-restarts", 1)
     assert result.exit_code == 1
-    assert "ended by itself with status 139" in result.stderr
+    assert "failed 2 times in 10 min and is not started again" in result.stderr
+    assert "status 139" in result.stderr
     assert not house.server.is_running
+    assert not house.gateway.is_running
 
 
 @pytest.mark.parametrize(
@@ -119,12 +151,38 @@ def test_without_http_triton_keeps_its_metrics(house):
     assert "HTTP " not in text
 
 
-def test_http_that_ends_by_itself_is_a_failure(house):
-    house.server = FakeServer([lambda: setattr(house.gateway, "is_running", False), None])
+def test_http_that_ends_by_itself_is_started_again(house):
+    house.server = FakeServer([lambda: setattr(house.gateway, "exit_status", -9), interrupt])
     result = house.run("serve")
-    assert result.exit_code == 1
-    assert "HTTP door ended by itself" in result.stderr
+    assert result.exit_code == 0
+    assert "gateway ended with status -9" in result.stderr
+    assert house.gateway.starts == 2
+    assert house.server.starts == 1
+    assert ("restart", "gateway_ended") in house.gateway.told
+
+
+def test_running_server_is_found_in_the_state_folder_until_it_ends(house, tmp_path):
+    folder = tmp_path / "run" / "duologue"
+    seen = []
+
+    def look():
+        seen.extend(read_states(folder))
+        raise KeyboardInterrupt
+
+    house.server = FakeServer([look])
+    assert house.run("serve").exit_code == 0
+    assert [(state.pid, state.phase) for state in seen] == [(os.getpid(), "ready")]
+    assert seen[0].facts["grpc_url"] == "127.0.0.1:4711"
+    assert list(folder.iterdir()) == []
+
+
+def test_second_signal_does_not_wait_for_streams(house, monkeypatch):
+    house.server = FakeServer([interrupt])
+    monkeypatch.setattr(house.gateway, "stop", interrupt_once(house.gateway.stop))
+    result = house.run("serve")
+    assert result.exit_code == 130
     assert not house.server.is_running
+    assert not house.gateway.is_running
 
 
 def test_public_address_needs_keys_or_a_word(house, tmp_path):
