@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Becomes mpirun with `duologue serve` as its ranks: launch.py RANKS ENGINE ARGUMENTS...
+
+Runs in the environment that deploy.sh has made. Importing tensorrt_llm may hang in a rented
+container, so for that engine the ways of importing it are probed first.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from duologue.runtime.errors import DuologueError, EngineUnavailableError
+from duologue.runtime.supervisor.mpi_launch import require_mpirun
+from duologue.runtime.supervisor.mpi_probe import probe_import
+
+# mpirun ends its ranks by SIGTERM; rank 0 has streams to finish before SIGKILL follows.
+KILL_AFTER_S = 30
+
+
+def main(argv: list[str]) -> None:
+    """Replace this process; returns only by an error."""
+    num_ranks, engine, *arguments = argv
+    mpirun = require_mpirun()
+    environment = mpirun.rank_environment(os.environ)
+    for prefix in ("OMPI", "PRTE"):  # Open MPI 4 and 5
+        environment[f"{prefix}_MCA_odls_base_sigkill_timeout"] = str(KILL_AFTER_S)
+    if engine == "trtllm":
+        environment.update(_import_environment())
+    command = mpirun.command(int(num_ranks), [sys.executable, "-m", "duologue.cli", *arguments])
+    print("starting:", " ".join(command), flush=True)
+    os.execve(command[0], command, environment)
+
+
+def _import_environment() -> dict[str, str]:
+    probe = probe_import("tensorrt_llm")
+    print(probe.describe(), flush=True)
+    if probe.way is None:
+        raise EngineUnavailableError(probe.describe())
+    return dict(probe.way.environment)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except DuologueError as error:
+        sys.exit(f"fault: {error}")

@@ -1,0 +1,156 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2034,SC2153 # the files share their variables
+# The running service: its key, its start under mpirun, its end, and what is known of it.
+
+readonly STOP_S=40
+
+# The file of the key is the truth; the file of its hash, which the service reads, follows it.
+make_key() {
+    local key line
+    if [[ ! -s $KEY_FILE ]]; then
+        key=$("$ENVIRONMENT/bin/python" -c 'import secrets
+print("sk-duologue-" + secrets.token_urlsafe(32))')
+        (umask 077 && printf '%s\n' "$key" >"$KEY_FILE.part")
+        mv -- "$KEY_FILE.part" "$KEY_FILE"
+    fi
+    chmod 600 -- "$KEY_FILE"
+    line=$(printf '%s' "$(<"$KEY_FILE")" | sha256sum)
+    (umask 077 && printf 'autodl %s scopes=speak,voices,admin\n' "${line%% *}" >"$KEY_HASHES")
+}
+
+start_service() {
+    local arguments=(serve --engine "$ENGINE" --bundle "$BUNDLE" --host 0.0.0.0
+        --http-port "$HTTP_PORT" --grpc-port "$GRPC_PORT" --metrics-port "$METRICS_PORT"
+        --keys-file "$KEY_HASHES" --log "$LOGS/triton.log")
+    if [[ $PACK_CUDA != cpu && -n $PACK_CUDA && ! -e /dev/nvidiactl ]]; then
+        warn "the pack is for CUDA $PACK_CUDA, and no GPU is visible: everything runs on the CPU"
+    fi
+    if [[ -s $LOGS/service.log ]]; then mv -f -- "$LOGS/service.log" "$LOGS/service.log.1"; fi
+    if [[ -n $TTSFRD_RESOURCE ]]; then export DUOLOGUE_TTSFRD_RESOURCE=$TTSFRD_RESOURCE; fi
+    # A session of its own: it outlives this terminal. The lock of deploy.sh is not handed on.
+    setsid "$ENVIRONMENT/bin/python" "$HERE/lib/launch.py" "$RANKS" "$ENGINE" "${arguments[@]}" \
+        >"$LOGS/service.log" 2>&1 </dev/null 9>&- &
+    write_service_file "$!"
+    say "process $!, $RANKS rank(s), engine $ENGINE; log: $LOGS/service.log"
+}
+
+# write_service_file PID
+write_service_file() {
+    printf 'pid %s\nborn %s\nhttp_port %s\ngrpc_port %s\nmetrics_port %s\nranks %s\n' \
+        "$1" "$(birth_of "$1")" "$HTTP_PORT" "$GRPC_PORT" "$METRICS_PORT" "$RANKS" \
+        >"$SERVICE_FILE.part"
+    mv -- "$SERVICE_FILE.part" "$SERVICE_FILE"
+}
+
+# birth_of PID: when the process began, in ticks since the machine's start; a process id is used
+# again, the pair is not. Empty when there is no such process.
+birth_of() {
+    local text
+    text=$(cat "/proc/$1/stat" 2>/dev/null) || return 0
+    # The name in brackets may hold spaces; the 20th word behind it is the birth.
+    awk '{ print $20 }' <<<"${text##*) }"
+}
+
+read_service_file() {
+    local name value
+    SERVICE_PID='' SERVICE_BORN=''
+    if [[ ! -f $SERVICE_FILE ]]; then return; fi
+    while read -r name value; do
+        case $name in
+            pid) SERVICE_PID=$value ;;
+            born) SERVICE_BORN=$value ;;
+            http_port) HTTP_PORT=$value ;;
+            grpc_port) GRPC_PORT=$value ;;
+            metrics_port) METRICS_PORT=$value ;;
+            ranks) RANKS=$value ;;
+        esac
+    done <"$SERVICE_FILE"
+}
+
+service_pid() { (read_service_file && printf '%s' "$SERVICE_PID"); }
+
+# service_runs: the process of the service file lives. Leaves the ports of the options alone.
+service_runs() {
+    (
+        read_service_file
+        [[ -n $SERVICE_PID && -n $SERVICE_BORN && $(birth_of "$SERVICE_PID") == "$SERVICE_BORN" ]]
+    )
+}
+
+# readiness: "ready", or why not.
+readiness() {
+    "$ENVIRONMENT/bin/python" - "$HTTP_PORT" <<'PYTHON'
+import json
+import sys
+import urllib.error
+import urllib.request
+
+opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+try:
+    with opener.open(f"http://127.0.0.1:{sys.argv[1]}/readyz", timeout=5) as answer:
+        print("ready" if answer.status == 200 else f"status {answer.status}")
+except urllib.error.HTTPError as error:
+    reasons = json.loads(error.read() or b"{}").get("reasons", [])
+    print("; ".join(reasons) or f"status {error.code}")
+except OSError as error:
+    print(f"port {sys.argv[1]} does not answer: {getattr(error, 'reason', error)}")
+PYTHON
+}
+
+wait_until_ready() {
+    local began=$SECONDS answer
+    while true; do
+        answer=$(readiness)
+        if [[ $answer == ready ]]; then
+            say "ready after $((SECONDS - began)) s"
+            return
+        fi
+        if ! service_runs; then
+            tail -n 20 -- "$LOGS/service.log" >&2
+            die "the service ended by itself; its last lines stand above, all of them in" \
+                "$LOGS/service.log and $LOGS/triton.log"
+        fi
+        ((SECONDS - began < WAIT_S)) ||
+            die "the service is not ready after $WAIT_S s ($answer); it still runs: see" \
+                "$LOGS/service.log, wait with --wait, or end it with stop.sh"
+        sleep 0.5
+    done
+}
+
+print_address() {
+    local public=AutoDLService${HTTP_PORT}URL
+    read_service_file
+    say ""
+    say "duologue is ready"
+    say "  here       http://127.0.0.1:$HTTP_PORT    gRPC 127.0.0.1:$GRPC_PORT"
+    if [[ -n ${!public:-} ]]; then
+        say "  outside    ${!public}    (the custom service of the instance)"
+    fi
+    say "  tunnel     ssh -CNg -L $HTTP_PORT:127.0.0.1:$HTTP_PORT -L $GRPC_PORT:127.0.0.1:$GRPC_PORT" \
+        "root@HOST -p PORT    (HOST and PORT of the instance's ssh line)"
+    say "  API key    $(<"$KEY_FILE")    (kept in $KEY_FILE)"
+    say "  logs       $LOGS"
+    say "  try        curl -o talk.wav http://127.0.0.1:$HTTP_PORT/v1/audio/speech \\"
+    say "               -H \"Authorization: Bearer \$(cat '$KEY_FILE')\"" \
+        "-H 'Content-Type: application/json' \\"
+    say "               -d '{\"model\": \"tts-1\", \"voice\": \"alloy\"," \
+        "\"response_format\": \"wav\", \"input\": \"[S1]Tea?[S2]Coffee.\"}'"
+}
+
+# stop_service: asks, waits, and ends what has not ended by then.
+stop_service() {
+    read_service_file
+    local began=$SECONDS
+    kill -TERM "$SERVICE_PID"
+    while service_runs; do
+        if ((SECONDS - began >= STOP_S)); then
+            warn "the service has not ended in $STOP_S s and is killed"
+            # The session's process group; Triton ends with the process that started it.
+            kill -KILL -- "-$SERVICE_PID"
+            break
+        fi
+        sleep 0.2
+    done
+    rm -f -- "$SERVICE_FILE"
+    say "stopped after $((SECONDS - began)) s"
+}
