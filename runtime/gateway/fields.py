@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from duologue.client.errors import ScriptError, VoiceError
 from duologue.client.types import Mode, Normalization, SpeechOptions, TextFrontend, Voice
-from duologue.runtime.gateway.faults import TextTooLongError
+from duologue.runtime.gateway.faults import TextTooLongError, UnsupportedError
 from duologue.runtime.gateway.house import DEFAULT_VOICE
 
 MAX_SEED = 2**63 - 1
@@ -28,6 +28,10 @@ Name = Annotated[str, Field(max_length=128)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Code = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
+LANGUAGES = (
+    *("", "auto", "en", "en-us", "en-gb", "english"),
+    *("zh", "zh-cn", "zh-hans", "chinese", "mandarin"),
+)
 # The tags of scripts; any other notation is read by the server alone.
 SPEAKER_TAG = re.compile(r"[\[(（【][sS]([0-9]+)[\])）】]")
 
@@ -137,6 +141,23 @@ def check_text(text: str, max_chars: int) -> None:
         text.encode()
     except UnicodeEncodeError:
         raise ScriptError("the text holds half a character (a lone surrogate)") from None
+
+
+def check_language(language: str) -> None:
+    """Refuse a language that the model does not speak.
+
+    Those that it speaks need not be named: it hears them from the text itself.
+
+    Raises:
+        UnsupportedError: says which are allowed.
+
+    >>> check_language("English"), check_language("zh-CN"), check_language("")
+    (None, None, None)
+    """
+    if language.lower().replace("_", "-") not in LANGUAGES:
+        raise UnsupportedError(
+            f"the language {language[:40]!r} is not spoken here; allowed: auto, en, zh", "language"
+        )
 
 
 def as_script(text: str) -> str:

@@ -108,6 +108,10 @@ class House:
         """Every name of a voice -> the server's name of it."""
         return {DEFAULT_VOICE: DEFAULT_VOICE, **self.settings.voices.aliases}
 
+    async def voice_names(self) -> list[str]:
+        """Every name of a voice, our own first."""
+        return list(self.voices)
+
 
 def build_house(settings: Settings, client: Client) -> House:
     """Furnish a house.

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
@@ -13,7 +14,7 @@ from duologue.client.errors import AccessError
 from duologue.runtime import errors, keys
 from duologue.runtime.gateway.faults import ForbiddenError
 from duologue.runtime.gateway.logs import log_event
-from duologue.runtime.gateway.setting_groups import AuthSettings
+from duologue.runtime.gateway.setting_groups import AuthSettings, CorsSettings
 from duologue.runtime.keys import ADMIN, SPEAK, VOICES, Key, KeyRing
 
 # Everything at and below these asks for a key; the page, health and documentation do not.
@@ -75,6 +76,14 @@ def scope_of(path: str, method: str) -> str | None:
         return None
     is_voice = any(path == own or path.startswith(f"{own}/") for own in _VOICE_PATHS)
     return VOICES if is_voice else SPEAK
+
+
+def is_welcome(headers: Headers, cors: CorsSettings) -> bool:
+    """Whether a request comes from no page at all, from our own, or from one that may call."""
+    origin = headers.get("origin")
+    if origin is None or urlsplit(origin).netloc == headers.get("host"):
+        return True
+    return cors.enabled and ("*" in cors.origins or origin in cors.origins)
 
 
 def visitor_at(ring: KeyRing, connection: HTTPConnection, scope: str | None) -> Visitor:

@@ -15,7 +15,6 @@ import json
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, WebSocket
 from pydantic import ValidationError
@@ -28,7 +27,7 @@ from duologue.runtime.gateway.dialogue_output import Dialogue, delta_fields, don
 from duologue.runtime.gateway.faults import StalledError, fault_of
 from duologue.runtime.gateway.fields import check_text
 from duologue.runtime.gateway.house import House, house_of
-from duologue.runtime.gateway.keys import visitor_of
+from duologue.runtime.gateway.keys import is_welcome, visitor_of
 from duologue.runtime.gateway.speaking import Piece, Wanted, speak
 
 # Flushed dialogues that may wait for the one that is spoken.
@@ -42,7 +41,7 @@ router = APIRouter()
 async def live_dialogue(socket: WebSocket) -> None:
     """One session."""
     house = house_of(socket)
-    if not _is_welcome(socket, house):
+    if not is_welcome(socket.headers, house.settings.api.cors):
         await socket.close(_POLICY_CLOSE, "pages of other sites are not let in")
         return
     await socket.accept()
@@ -233,12 +232,3 @@ def _read_fields(message: dict[str, Any]) -> DialogueFields:
     if fields.response_format in ("srt", "vtt"):
         raise RequestError("a session sends audio; subtitles come with audio.done: `subtitles`")
     return fields
-
-
-def _is_welcome(socket: WebSocket, house: House) -> bool:
-    """Browsers let any page open a socket, but say whose page it is."""
-    origin = socket.headers.get("origin")
-    if origin is None or urlsplit(origin).netloc == socket.headers.get("host"):
-        return True
-    cors = house.settings.api.cors
-    return cors.enabled and ("*" in cors.origins or origin in cors.origins)

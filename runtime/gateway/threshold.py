@@ -19,13 +19,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from duologue.client.errors import DuologueError
 from duologue.runtime.gateway.answer import fault_response
-from duologue.runtime.gateway.faults import BodyTooLargeError, Fault, fault_of
+from duologue.runtime.gateway.faults import BodyTooLargeError, Fault, ForbiddenError, fault_of
 from duologue.runtime.gateway.house import House
-from duologue.runtime.gateway.keys import Visitor, is_keyed, scope_of, visitor_at
+from duologue.runtime.gateway.keys import Visitor, is_keyed, is_welcome, scope_of, visitor_at
 from duologue.runtime.gateway.logs import log_event
 from duologue.runtime.keys import SPEAK
 
 BODY_TIMEOUT_S = 30.0
+_FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # 1008: the connection breaks a rule of ours.
 _POLICY_CLOSE = 1008
@@ -72,6 +73,8 @@ class Threshold:
             return
         visitor = visitor_at(self._house.keys, HTTPConnection(scope), scope_of(path, method))
         scope["state"]["visitor"] = visitor
+        if scope["type"] == "http":
+            self._check_origin(scope)
         if method == "POST" or scope["type"] == "websocket":
             self._house.rates.take(visitor)
 
@@ -88,6 +91,13 @@ class Threshold:
         except asyncio.TimeoutError:
             raise BodyTooLargeError(f"the body did not come in {BODY_TIMEOUT_S:g} s") from None
         return _replay(messages, receive)
+
+    def _check_origin(self, scope: Scope) -> None:
+        """Browsers send forms for any page without asking, but say whose page it is."""
+        headers = Headers(scope=scope)
+        is_form = headers.get("content-type", "").startswith(_FORMS)
+        if is_form and not is_welcome(headers, self._house.settings.api.cors):
+            raise ForbiddenError("forms of other sites' pages are not taken")
 
     def _limit(self, scope: Scope, headers: Headers) -> int:
         """Bytes that a body may have; files are taken only where there is room for them."""
