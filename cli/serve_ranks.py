@@ -11,12 +11,11 @@ import subprocess
 import sys
 import threading
 from collections import deque
+from collections.abc import Iterator
 from typing import IO, Annotated
 
 import typer
 
-KILL_AFTER_S = 20
-"""What mpirun gives its ranks between SIGTERM and SIGKILL: rank 0 has streams to finish."""
 TensorParallelOption = Annotated[
     int | None,
     typer.Option(
@@ -77,6 +76,9 @@ def take_rank(num_ranks: int | None, engine: str) -> int:
 def run_ranks(num_ranks: int, command: list[str]) -> None:
     """Run a command on so many ranks under mpirun until they end.
 
+    SIGTERM and SIGINT go to rank 0, which finishes what runs and ends the others; a second one
+    ends all at once.
+
     Args:
         num_ranks: 2 or more.
         command: what each rank runs; rank 0 says itself what is wrong when it fails.
@@ -91,16 +93,12 @@ def run_ranks(num_ranks: int, command: list[str]) -> None:
     mpirun = require_mpirun()
     process = subprocess.Popen(
         mpirun.command(num_ranks, command),
-        env={
-            **mpirun.rank_environment(os.environ),
-            "OMPI_MCA_odls_base_sigkill_timeout": str(KILL_AFTER_S),
-            "PRTE_MCA_odls_base_sigkill_timeout": str(KILL_AFTER_S),
-        },
+        env=mpirun.rank_environment(os.environ),
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
-        # Ctrl-C reaches us alone; mpirun would kill its ranks at the second one.
+        # Ctrl-C reaches us alone; mpirun would kill its ranks.
         start_new_session=True,
         preexec_fn=_end_with_parent,
     )
@@ -109,11 +107,15 @@ def run_ranks(num_ranks: int, command: list[str]) -> None:
     reader = threading.Thread(target=_relay, args=(process.stderr, last_lines), daemon=True)
     reader.start()
     try:
-        status = process.wait()
+        with _passing_signals(process) as asked:
+            status = process.wait()
     finally:
-        _end(process)
+        if process.poll() is None:
+            process.terminate()
+            process.wait()
         reader.join()
-    if status != 0:
+    # Streams that outlast the grace time are cut off, and then rank 1 finds rank 0 gone.
+    if status != 0 and not asked.is_set():
         _report(num_ranks, status, " ".join(" ".join(last_lines).split()))
 
 
@@ -123,14 +125,32 @@ def _relay(lines: IO[str], last_lines: deque[str]) -> None:
         last_lines.append(line)
 
 
-def _end(process: subprocess.Popen[str]) -> None:
-    if process.poll() is None:
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(KILL_AFTER_S + 5)
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+@contextlib.contextmanager
+def _passing_signals(process: subprocess.Popen[str]) -> Iterator[threading.Event]:
+    """Pass on SIGTERM and SIGINT: the first to rank 0, further ones to mpirun.
+
+    Yields:
+        Set when the first has come.
+    """
+    from duologue.runtime.supervisor.mpi_launch import leader_pid
+
+    asked = threading.Event()
+
+    def pass_on(*_: object) -> None:
+        leader = None if asked.is_set() else leader_pid(process.pid)
+        asked.set()
+        if leader is None:
+            process.terminate()
+        else:
+            os.kill(leader, signal.SIGTERM)
+
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, pass_on) for number in numbers]
+    try:
+        yield asked
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def _report(num_ranks: int, status: int, said: str) -> None:
