@@ -13,6 +13,7 @@ import ctypes
 import json
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -46,6 +47,7 @@ def main() -> int:
             settings,
             wanted["grpc_url"],
             triton_metrics_url=wanted["triton_metrics_url"],
+            bundle_dir=None if wanted["bundle_dir"] is None else Path(wanted["bundle_dir"]),
             grace_s=wanted["grace_s"],
         )
         server.model_away(wanted["away"])

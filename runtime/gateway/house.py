@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from pathlib import Path
 
 from starlette.requests import HTTPConnection
 
-from duologue.client.types import AudioChunk, SpeechKwargs
-from duologue.runtime.gateway.faults import UnknownModelError, UnknownVoiceError
+from duologue.runtime.gateway.connection import Client
+from duologue.runtime.gateway.faults import UnknownModelError
 from duologue.runtime.gateway.keys import load_keys
 from duologue.runtime.gateway.limits import Admission, RateLimiter
 from duologue.runtime.gateway.logs import num_dropped_lines
@@ -19,35 +18,13 @@ from duologue.runtime.gateway.outage import Outage
 from duologue.runtime.gateway.setting_groups import OPENAI_MODELS
 from duologue.runtime.gateway.settings import Settings
 from duologue.runtime.gateway.trouble import Trouble
+from duologue.runtime.gateway.voices_desk import VoiceDesk
+from duologue.runtime.gateway.voices_errors import unknown_voice
+from duologue.runtime.gateway.voices_room import furnish_voices
 from duologue.runtime.keys import KeyRing
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 DEFAULT_VOICE = "default"
 _SHOWN = 60
-
-
-class ChunkStream(AbstractAsyncContextManager["ChunkStream"], Protocol):
-    """A stream of the client; leaving it early cancels the request."""
-
-    async def __anext__(self) -> AudioChunk: ...
-
-
-class Client(Protocol):
-    """A connection to the model, such as `duologue.client.AsyncDialogueClient`."""
-
-    def stream(self, script: str, **options: Unpack[SpeechKwargs]) -> ChunkStream:
-        """Speak a script."""
-        ...
-
-    async def is_ready(self) -> bool:
-        """Whether the server answers and its model is loaded."""
-        ...
-
-    async def close(self) -> None:
-        """Close the connection."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +40,7 @@ class House:
         metrics: for Prometheus.
         trouble: rung when the model failed a request.
         outage: whether the model is away at present.
+        desk: knows the voices.
     """
 
     settings: Settings
@@ -73,6 +51,7 @@ class House:
     metrics: Metrics
     trouble: Trouble
     outage: Outage
+    desk: VoiceDesk
 
     def check_model(self, name: str) -> None:
         """Refuse a model that is not ours.
@@ -86,16 +65,20 @@ class House:
             )
 
     def voice_at_server(self, name: str) -> str:
-        """The server's name of a voice.
+        """The name under which a voice is spoken with.
+
+        Args:
+            name: of a voice, an alias of one, or empty for the model's own choice.
 
         Raises:
             UnknownVoiceError: no voice goes by that name.
+            StorageError: the added voices cannot be read.
         """
-        found = self.voices.get(name or DEFAULT_VOICE)
-        if found is None:
-            raise UnknownVoiceError(
-                f"the voice {name[:_SHOWN]!r} is unknown; GET /v1/audio/voices lists all voices"
-            )
+        found = self.settings.voices.aliases.get(name, name) or DEFAULT_VOICE
+        # Without its bundle, the settings alone say what the server knows.
+        is_told = self.desk.bundle is None and found in self.voices.values()
+        if not (is_told or self.desk.knows(found)):
+            raise unknown_voice(name)
         return found
 
     @property
@@ -105,25 +88,32 @@ class House:
 
     @property
     def voices(self) -> dict[str, str]:
-        """Every name of a voice -> the server's name of it."""
-        return {DEFAULT_VOICE: DEFAULT_VOICE, **self.settings.voices.aliases}
+        """Every name of a voice that was not added -> the server's name of it."""
+        presets = {preset.name: preset.name for preset in self.desk.presets}
+        return {DEFAULT_VOICE: DEFAULT_VOICE, **presets, **self.settings.voices.aliases}
 
     async def voice_names(self) -> list[str]:
         """Every name of a voice, our own first."""
         return list(self.voices)
 
 
-def build_house(settings: Settings, client: Client) -> House:
+def build_house(settings: Settings, client: Client, bundle_dir: Path | None = None) -> House:
     """Furnish a house.
 
+    Args:
+        settings: as they will be all the time.
+        client: makes the audio.
+        bundle_dir: of the bundle behind the client; without it, no voices can be added.
+
     Raises:
-        ConfigError: the key file cannot be used.
+        ConfigError: the key file or the bundle cannot be used.
     """
     admission = Admission(settings.api.max_streams, settings.api.max_streams_per_caller)
     metrics = Metrics()
     metrics.show("http_max_streams", "Dialogues at the same time", lambda: admission.max_streams)
     metrics.show("log_dropped_lines", "Lines that the log has lost", num_dropped_lines)
     metrics.show("http_draining", "Nothing new is taken", lambda: admission.is_draining)
+    desk, client = furnish_voices(settings, client, metrics, bundle_dir)
     return House(
         settings=settings,
         client=client,
@@ -133,6 +123,7 @@ def build_house(settings: Settings, client: Client) -> House:
         metrics=metrics,
         trouble=Trouble(),
         outage=Outage(),
+        desk=desk,
     )
 
 

@@ -39,6 +39,7 @@ class GatewayProcess:
         grpc_url: str,
         *,
         triton_metrics_url: str | None = None,
+        bundle_dir: Path | None = None,
         grace_s: float = 10.0,
     ) -> None:
         """Describe the gateway; nothing runs before `start`.
@@ -47,11 +48,13 @@ class GatewayProcess:
             settings: where it listens and what it takes.
             grpc_url: "host:port" of the model's door.
             triton_metrics_url: shown together with the gateway's own metrics.
+            bundle_dir: of the bundle that is served; without it, no voices can be added.
             grace_s: how long running streams may take when the gateway is stopped.
         """
         self._settings = settings.model_dump()
         self._grpc_url = grpc_url
         self._triton_metrics_url = triton_metrics_url
+        self._bundle_dir = bundle_dir
         self._grace_s = grace_s
         self._process: subprocess.Popen[str] | None = None
         self._restarts: dict[str, int] = {}
@@ -92,6 +95,7 @@ class GatewayProcess:
                 settings=self._settings,
                 grpc_url=self._grpc_url,
                 triton_metrics_url=self._triton_metrics_url,
+                bundle_dir=self._bundle_dir,
                 grace_s=self._grace_s,
                 away=self._away or LOADING,
             )

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 
 import uvicorn
@@ -16,7 +17,8 @@ from starlette.types import ASGIApp
 from duologue.client import AsyncDialogueClient
 from duologue.runtime.errors import ConfigError, EngineError
 from duologue.runtime.gateway.app import create_app
-from duologue.runtime.gateway.house import Client, House, build_house
+from duologue.runtime.gateway.connection import Client
+from duologue.runtime.gateway.house import House, build_house
 from duologue.runtime.gateway.metrics_app import create_metrics_app
 from duologue.runtime.gateway.settings import Settings
 
@@ -45,6 +47,7 @@ class GatewayServer:
         *,
         triton_metrics_url: str | None = None,
         client: Client | None = None,
+        bundle_dir: Path | None = None,
         grace_s: float = 10.0,
     ) -> None:
         """Describe the gateway; nothing listens before `start`.
@@ -54,6 +57,7 @@ class GatewayServer:
             grpc_url: "host:port" of the model's door.
             triton_metrics_url: shown together with the gateway's own metrics.
             client: instead of a connection to `grpc_url`.
+            bundle_dir: of the bundle that is served; without it, no voices can be added.
             grace_s: how long running streams may take when the gateway is stopped.
 
         Raises:
@@ -64,7 +68,9 @@ class GatewayServer:
         # The door's own watchdog is the first to act, and knows more.
         chunk_timeout_s = settings.api.chunk_timeout + CLIENT_SLACK_S
         self.house: House = build_house(
-            settings, client or AsyncDialogueClient(grpc_url, chunk_timeout_s=chunk_timeout_s)
+            settings,
+            client or AsyncDialogueClient(grpc_url, chunk_timeout_s=chunk_timeout_s),
+            bundle_dir,
         )
         self._triton_metrics_url = triton_metrics_url
         self._sockets: list[socket.socket] = []

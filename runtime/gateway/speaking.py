@@ -20,10 +20,11 @@ from duologue.client.errors import (
     StreamTimeoutError,
 )
 from duologue.client.types import AudioChunk, SpeechKwargs, SpeechOptions
+from duologue.runtime.gateway.connection import ChunkStream
 from duologue.runtime.gateway.effects import Reshaper
 from duologue.runtime.gateway.encode import AudioFormat, encoder_rate_hz, make_encoder
 from duologue.runtime.gateway.faults import Fault, fault_of
-from duologue.runtime.gateway.house import ChunkStream, House
+from duologue.runtime.gateway.house import House
 from duologue.runtime.gateway.keys import Visitor
 from duologue.runtime.gateway.limits import NOBODY
 from duologue.runtime.gateway.logs import log_event

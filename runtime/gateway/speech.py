@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""OpenAI's routes: speech, models, voices."""
+"""OpenAI's routes: speech and models."""
 
 from __future__ import annotations
 
@@ -88,20 +88,6 @@ async def get_model(name: str, request: Request) -> dict[str, Any]:
     """One model by name."""
     house_of(request).check_model(name)
     return _model(name)
-
-
-@router.get("/audio/voices")
-async def list_voices(request: Request) -> dict[str, Any]:
-    """All voices; an alias speaks with the voice that it names."""
-    voices = house_of(request).voices
-    return {
-        "object": "list",
-        "data": [
-            {"id": name, "name": name, "object": "voice", "alias_of": None if name == at else at}
-            for name, at in voices.items()
-        ],
-        "voices": list(voices),
-    }
 
 
 def _wanted(house: House, body: SpeechBody, visitor: Visitor) -> Wanted:

@@ -33,6 +33,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "runtime.backbone": (*LEAVES, "runtime.audio"),
     "runtime.codec": (*LEAVES, "runtime.audio"),
     "runtime.voices": (*LEAVES, "runtime.audio", "runtime.codec.base"),
+    "runtime.places": (),
     "runtime.voice_names": ("runtime.errors",),
     "runtime.presets": (*LEAVES, "runtime.voice_names"),
     "runtime.voice_store": (
@@ -97,6 +98,7 @@ RULES: dict[str, tuple[str, ...]] = {
         "client",
         "runtime.audio",
         "runtime.keys",
+        "runtime.places",
         "runtime.presets",
         "runtime.text.script",
         "runtime.voice_names",

@@ -43,6 +43,7 @@ class ScriptedClient:
         probes: the monitor's.
         ready: the answer to `is_ready`.
         is_broken: every stream fails.
+        encoded: how often reference audio was encoded.
     """
 
     def __init__(self) -> None:
@@ -52,6 +53,7 @@ class ScriptedClient:
         self.ready = True
         self.is_broken = False
         self.is_closed = False
+        self.encoded = 0
 
     def stream(self, script: str, **options: object) -> ScriptedStream:
         script.encode()
@@ -62,6 +64,15 @@ class ScriptedClient:
         self.asked.append((script, options))
         self.streams.append(stream)
         return stream
+
+    async def encode(self, samples: np.ndarray) -> np.ndarray:
+        """One code per 1280 samples, told from the audio; "crash" breaks it, too."""
+        if self.is_broken:
+            raise EngineError("secret /path/of/the/server")
+        self.encoded += 1
+        frames = np.asarray(samples)[: len(samples) // 1280 * 1280].reshape(-1, 1280)
+        codes = (np.abs(frames).sum(axis=1) * 1000).astype(np.int32) % 1024
+        return np.tile(codes, (8, 1))
 
     async def is_ready(self) -> bool:
         return self.ready

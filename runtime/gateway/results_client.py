@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A client that remembers: the same request with the same seed is not spoken twice."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections import deque
+from collections.abc import Mapping
+from importlib.metadata import version
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from duologue.client.types import AudioChunk, SpeechKwargs, Voice
+from duologue.runtime.errors import DuologueError
+from duologue.runtime.gateway.connection import ChunkStream, Client
+from duologue.runtime.gateway.metrics import Metrics
+from duologue.runtime.gateway.results_cache import ResultsCache
+from duologue.runtime.gateway.results_format import pack_chunks, unpack_chunks
+from duologue.runtime.gateway.served_bundle import ServedBundle
+from duologue.runtime.gateway.voices_codes import Codes
+from duologue.runtime.text.script import parse_script
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from typing_extensions import Unpack
+
+# Longer answers are not kept: each running stream may hold so much memory.
+MAX_ENTRY_BYTES = 16_000_000
+
+# These say when the audio comes, and not what it is.
+_PACE = ("deadline_s", "max_ahead_s")
+
+
+def result_key(script: str, options: Mapping[str, Any], bundle: ServedBundle) -> str | None:
+    """A name for all that decides about the model's audio, or None for audio left to chance.
+
+    Args:
+        script: as it goes to the model.
+        options: fields of `SpeechOptions`; voices are those of the bundle by name, others as
+            codes.
+        bundle: behind the server.
+    """
+    if options.get("seed") is None:
+        return None
+    try:
+        turns = parse_script(script, max_speakers=bundle.max_speakers).turns
+    except DuologueError:
+        return None  # the model's server says what is wrong with it
+    kept = {name: value for name, value in options.items() if name not in (*_PACE, "voices")}
+    facts = {
+        "duologue": version("duologue"),
+        "bundle": bundle.version,
+        "turns": [(turn.speaker, turn.text) for turn in turns],
+        "options": {name: value for name, value in kept.items() if value is not None},
+        "voices": {speaker: _facts(v) for speaker, v in (options.get("voices") or {}).items()},
+    }
+    text = json.dumps(facts, sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _facts(voice: Voice | str) -> Any:
+    if isinstance(voice, str):
+        return voice
+    codes = np.ascontiguousarray(voice.codes, "<i4")
+    digest = hashlib.sha256(codes.tobytes()).hexdigest()
+    return [digest, list(codes.shape), voice.transcript]
+
+
+class ResultsClient:
+    """Speaks through another client what the cache has not got.
+
+    Args:
+        client: that makes the audio.
+        cache: of whole answers.
+        bundle: behind the client.
+        metrics: count hits and misses.
+    """
+
+    def __init__(
+        self, client: Client, cache: ResultsCache, bundle: ServedBundle, metrics: Metrics
+    ) -> None:
+        self._client = client
+        self._cache = cache
+        self._bundle = bundle
+        self._metrics = metrics
+
+    def stream(self, script: str, **options: Unpack[SpeechKwargs]) -> ChunkStream:
+        """Speak a script, or give again what was spoken."""
+        key = result_key(script, options, self._bundle)
+        if key is None:
+            return self._client.stream(script, **options)
+        return _RememberedStream(self._client, self._cache, self._metrics, key, script, options)
+
+    async def encode(self, samples: npt.ArrayLike) -> Codes:
+        """See `connection.Client`."""
+        return await self._client.encode(samples)
+
+    async def is_ready(self) -> bool:
+        """See `connection.Client`."""
+        return await self._client.is_ready()
+
+    async def close(self) -> None:
+        """Close the connection and the cache."""
+        await self._client.close()
+        await asyncio.to_thread(self._cache.close)
+
+
+class _RememberedStream:
+    """Chunks from the cache, or from the model and then into the cache."""
+
+    def __init__(
+        self,
+        client: Client,
+        cache: ResultsCache,
+        metrics: Metrics,
+        key: str,
+        script: str,
+        options: SpeechKwargs,
+    ) -> None:
+        self._client = client
+        self._cache = cache
+        self._metrics = metrics
+        self._key = key
+        self._script = script
+        self._options = options
+        self._found: deque[AudioChunk] | None = None
+        self._stream: ChunkStream | None = None
+        self._taken: list[AudioChunk] = []
+        self._num_bytes = 0
+
+    async def __anext__(self) -> AudioChunk:
+        if self._stream is None:
+            if not self._found:
+                raise StopAsyncIteration
+            return self._found.popleft()
+        chunk = await self._stream.__anext__()
+        self._num_bytes += chunk.samples.nbytes
+        if self._num_bytes > MAX_ENTRY_BYTES:
+            self._taken.clear()
+        else:
+            self._taken.append(chunk)
+            if chunk.is_last:
+                data = pack_chunks(self._taken)
+                await asyncio.to_thread(self._cache.put, self._key, data)
+        return chunk
+
+    async def __aenter__(self) -> _RememberedStream:
+        data = await asyncio.to_thread(self._cache.get, self._key)
+        chunks = None if data is None else unpack_chunks(data)
+        self._metrics.looked_up(is_hit=chunks is not None)
+        if chunks is not None:
+            self._found = deque(chunks)
+        else:
+            self._stream = self._client.stream(self._script, **self._options)
+            await self._stream.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._stream is not None:
+            await self._stream.__aexit__(kind, error, trace)

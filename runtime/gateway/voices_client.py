@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A client that knows the voices that callers added."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from duologue.client.types import AudioChunk, SpeechKwargs, Voice
+from duologue.runtime.gateway.connection import ChunkStream, Client
+from duologue.runtime.gateway.voices_codes import Codes
+from duologue.runtime.gateway.voices_desk import VoiceDesk
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from typing_extensions import Unpack
+
+
+class VoicesClient:
+    """Speaks through another client, with codes in the place of names that only we know.
+
+    Args:
+        client: that makes the audio.
+        desk: that knows the names.
+    """
+
+    def __init__(self, client: Client, desk: VoiceDesk) -> None:
+        self._client = client
+        self._desk = desk
+
+    def stream(self, script: str, **options: Unpack[SpeechKwargs]) -> ChunkStream:
+        """Speak a script; an unknown name shows when the stream is entered."""
+        voices = options.get("voices") or {}
+        if not any(isinstance(voice, str) for voice in voices.values()):
+            return self._client.stream(script, **options)
+        return _NamedStream(self._client, self._desk, script, voices, options)
+
+    async def encode(self, samples: npt.ArrayLike) -> Codes:
+        """See `connection.Client`."""
+        return await self._client.encode(samples)
+
+    async def is_ready(self) -> bool:
+        """See `connection.Client`."""
+        return await self._client.is_ready()
+
+    async def close(self) -> None:
+        """Close the connection and the voice store."""
+        await self._client.close()
+        self._desk.close()
+
+
+class _NamedStream:
+    """A stream that begins when its voices have been found."""
+
+    def __init__(
+        self,
+        client: Client,
+        desk: VoiceDesk,
+        script: str,
+        voices: Mapping[int, Voice | str],
+        options: SpeechKwargs,
+    ) -> None:
+        self._client = client
+        self._desk = desk
+        self._script = script
+        self._voices = voices
+        self._options = options
+        self._stream: ChunkStream | None = None
+
+    async def __anext__(self) -> AudioChunk:
+        assert self._stream is not None
+        return await self._stream.__anext__()
+
+    async def __aenter__(self) -> _NamedStream:
+        voices = await self._desk.resolve(self._voices)
+        options: SpeechKwargs = {**self._options, "voices": voices}
+        self._stream = self._client.stream(self._script, **options)
+        await self._stream.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._stream is not None:
+            await self._stream.__aexit__(kind, error, trace)
