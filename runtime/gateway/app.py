@@ -13,7 +13,16 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse
 
 from duologue.client.errors import DuologueError
-from duologue.runtime.gateway import dialogue, health, live_dialogue, megatts3, page, speech, voices
+from duologue.runtime.gateway import (
+    autodl,
+    dialogue,
+    health,
+    live_dialogue,
+    megatts3,
+    page,
+    speech,
+    voices,
+)
 from duologue.runtime.gateway.answer import fault_response
 from duologue.runtime.gateway.faults import Fault, fault_of
 from duologue.runtime.gateway.house import House
@@ -47,7 +56,7 @@ def create_app(house: House) -> FastAPI:
         redoc_url=None,
     )
     app.state.house = house
-    for room in (page, health, speech, voices, dialogue, live_dialogue, megatts3):
+    for room in (page, health, speech, voices, dialogue, live_dialogue, megatts3, autodl):
         app.include_router(room.router)
     app.mount("/static", page.static_files())
     app.add_exception_handler(DuologueError, _typed)
