@@ -45,6 +45,14 @@ class Client(Protocol):
         ...
 
 
+class Connect(Protocol):
+    """Connects to a running server."""
+
+    def __call__(self, url: str, *, api_key: str | None = None) -> Client:
+        """Connect to "host:port" over gRPC, or to "http://..." or "https://..."."""
+        ...
+
+
 class Server(AbstractContextManager["Server"], SpeechServer, Protocol):
     """A server of our own, such as `supervisor.embedded.EmbeddedServer`.
 
@@ -64,6 +72,11 @@ class Server(AbstractContextManager["Server"], SpeechServer, Protocol):
     @property
     def metrics_url(self) -> str | None:
         """Address of the Prometheus metrics, or None when that door is closed."""
+        ...
+
+    @property
+    def bundle_dir(self) -> Path:
+        """Folder of the bundle that it serves."""
         ...
 
     def describe(self) -> dict[str, Any]:
@@ -134,9 +147,15 @@ class LoadSynthesizer(Protocol):
         ...
 
 
-def _connect(url: str) -> Client:
-    from duologue.client import DialogueClient
+def _connect(url: str, *, api_key: str | None = None) -> Client:
+    from duologue.client import DialogueClient, RequestError
 
+    if url.startswith(("http://", "https://")):
+        from duologue.client import HttpDialogueClient
+
+        return HttpDialogueClient(url, api_key=api_key)
+    if api_key is not None:
+        raise RequestError("an API key goes with an address that begins with http:// or https://")
     return DialogueClient(url)
 
 
@@ -149,9 +168,12 @@ def _start_server(bundle_dir: Path, *, engine: str, **options: Any) -> Server:
 def _start_gateway(settings: Settings, server: Server, grace_s: float) -> Gateway:
     from duologue.runtime.gateway.process import GatewayProcess
 
-    metrics_url = server.metrics_url
     return GatewayProcess(
-        settings, server.grpc_url, triton_metrics_url=metrics_url, grace_s=grace_s
+        settings,
+        server.grpc_url,
+        triton_metrics_url=server.metrics_url,
+        bundle_dir=server.bundle_dir,
+        grace_s=grace_s,
     )
 
 
@@ -193,7 +215,7 @@ class Doors:
         find_player: a program that plays audio, or None.
     """
 
-    connect: Callable[[str], Client] = _connect
+    connect: Connect = _connect
     start_server: StartServer = _start_server
     start_gateway: StartGateway = _start_gateway
     why_not_embedded: Callable[[], str | None] = _why_not_embedded

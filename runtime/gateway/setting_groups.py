@@ -152,14 +152,14 @@ class StorageSettings(Section):
 
 
 class CacheSettings(Section):
-    """Results that are given again when the very same is asked for with the same seed.
+    """Results that are given again when the very same is asked for with the same seed: off at first.
 
     Attributes:
         max_size: bytes on disk; the results that were not asked for longest go first.
         ttl: seconds that a result is kept.
     """
 
-    enabled: bool = True
+    enabled: bool = False
     max_size: ByteSize = ByteSize(2_000_000_000)
     ttl: Seconds = 3600
 

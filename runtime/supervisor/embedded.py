@@ -57,6 +57,7 @@ class EmbeddedServer:
 
     Attributes:
         exit_status: of tritonserver once it was stopped (0 is a clean stop); None before.
+        bundle_dir: folder of the bundle.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class EmbeddedServer:
         extra_repositories: tuple[Path, ...] = (),
     ) -> None:
         self._parameters = _parameters(str(bundle_dir), engine, max_slots)
+        self.bundle_dir = Path(self._parameters["bundle"])
         self._start_timeout_s = start_timeout_s
         self._log_path = log_path
         self._options = ServerOptions(
