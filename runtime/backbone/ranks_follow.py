@@ -49,9 +49,12 @@ def follow(
 
     threading.Thread(target=read, name="rank-0", daemon=True).start()
     saved: dict[int, PrefixHandle] = {}
-    while (call := calls.get()) is not None and call.op != Op.CLOSE:
-        _run(call, body, saved)
-    body.close()
+    try:
+        while (call := calls.get()) is not None and call.op != Op.CLOSE:
+            _run(call, body, saved)
+    finally:
+        body.close()
+        link.close()
 
 
 def _run(call: Call, body: Body, saved: dict[int, PrefixHandle]) -> None:

@@ -151,10 +151,11 @@ class LeadingBody:
             except EngineError:
                 _log.warning("a rank ended before it was told to")
         self._body.close()
-        for watcher in self._watchers:
-            watcher.join(EXIT_AFTER_S)
+        # What was sent still arrives.
         for link in self._group.links.values():
             link.close()
+        for watcher in self._watchers:
+            watcher.join()
         self._group.on_close()
 
     @contextmanager

@@ -103,10 +103,34 @@ def test_an_engine_that_was_not_built_says_why(bundle: Bundle, tmp_path: Path) -
         registry.load_backbone(empty, tmp_path)
 
 
-def test_a_built_trtllm_engine_is_refused_with_a_remedy(bundle: Bundle, tmp_path: Path) -> None:
+def test_a_built_trtllm_engine_needs_its_wheel(bundle: Bundle, tmp_path: Path) -> None:
     built = dataclasses.replace(bundle, engines={"trtllm": {"status": "built"}})
-    with pytest.raises(EngineUnavailableError, match="torch on a GPU"):
+    with pytest.raises(EngineUnavailableError, match=r"tensorrt_llm>=1.0,<1.3.*not installed"):
         registry.load_backbone(built, tmp_path, engine="trtllm")
+
+
+@pytest.mark.parametrize("engines", [{"onnx": ONNX}, {"torch": TORCH}])
+def test_numpy_reads_the_weights_of_another_engine(
+    bundle: Bundle, tmp_path: Path, engines: dict[str, dict[str, Any]]
+) -> None:
+    only = dataclasses.replace(bundle, engines=engines)
+    spec = registry.load_backbone(only, tmp_path, engine="numpy").spec
+    assert (spec.engine, spec.max_slots, spec.max_rows) == ("numpy", 3, 64)
+
+
+def test_numpy_reads_no_quantised_weights(bundle: Bundle, tmp_path: Path) -> None:
+    only = dataclasses.replace(bundle, engines={"onnx": {**ONNX, "dtype": "int8"}})
+    with pytest.raises(EngineUnavailableError, match="only quantised weights"):
+        registry.load_backbone(only, tmp_path, engine="numpy")
+
+
+@pytest.mark.parametrize("engine", ["torch", "onnx"])
+def test_several_ranks_refuse_an_engine_that_cannot_be_split(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match=f"engine {engine} cannot be split over 2 ranks"):
+        registry.load_backbone(bundle, tmp_path, engine=engine)
 
 
 def test_an_unknown_engine_is_refused(bundle: Bundle, tmp_path: Path) -> None:
