@@ -29,6 +29,9 @@ _BAD_INPUT_TYPES = (
 )
 _OWN_TYPES = (client_errors.DuologueError, runtime_errors.DuologueError)
 
+# Packages that the extra `cpu` does not bring.
+_EXTRAS = {"httpx": "http"}
+
 _Verb = TypeVar("_Verb", bound=Callable[..., None])
 
 
@@ -46,7 +49,8 @@ def describe(error: Exception) -> str:
     if isinstance(error, _OWN_TYPES):
         text = str(error)
     elif isinstance(error, ModuleNotFoundError):
-        text = f"the package {error.name} is not installed: pip install 'duologue[cpu]'"
+        extra = _EXTRAS.get(error.name or "", "cpu")
+        text = f"the package {error.name} is not installed: pip install 'duologue[{extra}]'"
     elif isinstance(error, OSError):
         text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
     else:

@@ -15,6 +15,7 @@ from duologue.client.errors import EngineError
 from duologue.client.wav import WavWriter
 
 if TYPE_CHECKING:
+    from duologue.cli.tracks import Tracks
     from duologue.client.types import AudioChunk, TurnTime
 
 
@@ -65,15 +66,16 @@ class Report:
 
 
 class Recording:
-    """A WAV file, and a player beside it, that open with the first chunk.
+    """A WAV file, and a player and tracks beside it, that open with the first chunk.
 
     Attributes:
         path: as named on the command line; "-" for standard output.
         duration_s: seconds of audio so far.
     """
 
-    def __init__(self, path: str, player: Player | None) -> None:
+    def __init__(self, path: str, player: Player | None, tracks: Tracks | None = None) -> None:
         self.path = path
+        self._tracks = tracks
         self.duration_s = 0.0
         self._player = player
         self._wav: WavWriter | None = None
@@ -89,6 +91,8 @@ class Recording:
         self.duration_s = self._wav.duration_s
         if self._playback is not None:
             self._playback.put(chunk.samples)
+        if self._tracks is not None:
+            self._tracks.add(chunk)
 
     def finish_playing(self) -> None:
         """Wait until all is heard."""

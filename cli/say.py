@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from duologue.cli.player import Player
     from duologue.cli.sources import SourceChoice
+    from duologue.cli.tracks import Tracks
     from duologue.client.types import SpeechOptions
 
 # The package behind the text frontend "zh_en".
@@ -55,8 +56,25 @@ ServerOption = Annotated[
     str | None,
     typer.Option(
         "--server",
-        metavar="HOST:PORT",
-        help="gRPC address of a running server; without it, one is started for this script.",
+        metavar="ADDRESS",
+        help="HOST:PORT of a running server's gRPC, or http://HOST:PORT of its gateway; without "
+        "it, a server is started for this script.",
+    ),
+]
+ApiKeyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--api-key", envvar="DUOLOGUE_API_KEY", help="For a gateway that wants one.", metavar="KEY"
+    ),
+]
+TracksOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--tracks",
+        metavar="DIR",
+        file_okay=False,
+        help="Write S1.wav, S2.wav, ... there, too, each silent where another one speaks, and "
+        "timeline.json with the turns.",
     ),
 ]
 PlayOption = Annotated[
@@ -94,6 +112,7 @@ def say(
     seed: SeedOption = None,
     greedy: GreedyOption = False,
     server: ServerOption = None,
+    api_key: ApiKeyOption = None,
     bundle: BundleOption = "default",
     engine: EngineOption = EngineChoice.AUTO,
     play: PlayOption = False,
@@ -101,12 +120,14 @@ def say(
     text_frontend: FrontendOption = None,
     mode: ModeOption = ModeChoice.AUTO,
     max_frames: MaxFramesOption = None,
+    tracks: TracksOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Speak a script into a WAV file."""
     from rich.console import Console
 
     from duologue.cli.sources import SourceChoice
+    from duologue.cli.tracks import Tracks
     from duologue.client.types import SpeechOptions
 
     words = _read_script(script, text)
@@ -121,9 +142,10 @@ def say(
         max_frames=max_frames,
     )
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    choice = SourceChoice(server, bundle, engine.value)
+    choice = SourceChoice(server, bundle, engine.value, api_key)
     player = _find_player(ctx.obj, out, console) if play else None
-    _speak(words, options, choice, ctx.obj, out, player, console, as_json)
+    apart = None if tracks is None else Tracks(tracks, words)
+    _speak(words, options, choice, ctx.obj, out, player, apart, console, as_json)
 
 
 def _speak(
@@ -133,6 +155,7 @@ def _speak(
     doors: Doors,
     out: str,
     player: Player | None,
+    tracks: Tracks | None,
     console: Console,
     as_json: bool,
 ) -> None:
@@ -142,7 +165,7 @@ def _speak(
     def tell(line: str) -> None:
         console.print(line, markup=False)
 
-    recording = Recording(out, player)
+    recording = Recording(out, player, tracks)
     with contextlib.closing(recording), open_source(choice, doors, tell) as source:
         if source.is_trained is False:
             tell("this model is untrained: it sounds like noise")
@@ -160,6 +183,8 @@ def _speak(
             if recording.duration_s > 0:
                 tell(f"{out} holds the {recording.duration_s:.2f} s that came until then")
             raise
+        if tracks is not None:
+            tell(f"{tracks.folder} holds {', '.join(tracks.write())}")
         # With the audio on standard output, nothing else may go there.
         typer.echo(report.json() if as_json else report.line(), err=out == "-")
         recording.finish_playing()

@@ -23,14 +23,16 @@ class SourceChoice:
     """What the command line says about it.
 
     Attributes:
-        server: "host:port" of a running server, or None.
+        server: "host:port" of a running server's gRPC or "http://..." of its gateway, or None.
         bundle: "default" or a folder, for a server of our own.
         engine: "auto", "onnx", "torch" or "trtllm", for a server of our own.
+        api_key: for a running server.
     """
 
     server: str | None
     bundle: str
     engine: str
+    api_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,8 @@ def open_source(
     """
     with contextlib.ExitStack() as stack:
         if choice.server is not None:
-            client = stack.enter_context(contextlib.closing(doors.connect(choice.server)))
+            running = doors.connect(choice.server, api_key=choice.api_key)
+            client = stack.enter_context(contextlib.closing(running))
             yield OpenSource("server", _speaker(client), None)
             return
         from duologue.runtime.config import Bundle

@@ -28,10 +28,16 @@ class House:
         self.reason = None
         self.player = None
         self.urls = []
+        self.keys = []
+
+    def _connect(self, url, *, api_key=None):
+        self.urls.append(url)
+        self.keys.append(api_key)
+        return self.client
 
     def run(self, *arguments, **kwargs):
         doors = Doors(
-            connect=lambda url: self.urls.append(url) or self.client,
+            connect=self._connect,
             start_server=lambda bundle_dir, **options: self.server.describe_as(bundle_dir, options),
             start_gateway=self.gateway.describe,
             why_not_embedded=lambda: self.reason,
