@@ -19,6 +19,7 @@ from duologue.runtime.gateway import (
     health,
     live_dialogue,
     megatts3,
+    megatts3_files,
     page,
     speech,
     voices,
@@ -56,7 +57,17 @@ def create_app(house: House) -> FastAPI:
         redoc_url=None,
     )
     app.state.house = house
-    for room in (page, health, speech, voices, dialogue, live_dialogue, megatts3, autodl):
+    for room in (
+        page,
+        health,
+        speech,
+        voices,
+        dialogue,
+        live_dialogue,
+        megatts3,
+        megatts3_files,
+        autodl,
+    ):
         app.include_router(room.router)
     app.mount("/static", page.static_files())
     app.add_exception_handler(DuologueError, _typed)

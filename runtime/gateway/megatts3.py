@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Routes of the MegaTTS3 platform, for its clients as they are.
-
-Reference audio needs a voice store, which this version has not: `synthesize_file` and
-`voices/upload` are not there rather than pretending.
-"""
+"""Routes of the MegaTTS3 platform, for its clients as they are."""
 
 from __future__ import annotations
 
@@ -11,19 +7,23 @@ import base64
 from importlib.metadata import version
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Request
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
+from duologue.client.types import Voice
 from duologue.client.wav import wav_header
 from duologue.runtime.gateway.answer import AudioWriter, SpeechAnswer, Writer
 from duologue.runtime.gateway.faults import Fault, UnsupportedError
 from duologue.runtime.gateway.fields import ModelFields, Name, Pitch, Speed, as_script, check_text
-from duologue.runtime.gateway.house import DEFAULT_VOICE, House, house_of
-from duologue.runtime.gateway.keys import Visitor, visitor_of
+from duologue.runtime.gateway.house import house_of
+from duologue.runtime.gateway.keys import visitor_of
 from duologue.runtime.gateway.speaking import Piece, Wanted, speak
+from duologue.runtime.gateway.voices import all_voices
 
 NEUTRAL = ("", "neutral")
+# Kinds of voices in the words of the platform.
+_TYPES = {"added": "custom"}
 
 router = APIRouter(prefix="/api/v1")
 
@@ -77,31 +77,20 @@ class Base64Writer:
 
 
 @router.post("/tts/synthesize", response_class=Response)
-async def synthesize(
-    body: SynthesizeBody, request: Request, accept: Annotated[str, Header()] = "*/*"
-) -> Response:
+async def synthesize(body: SynthesizeBody, request: Request) -> Response:
     """A text as WAV; as base64 in JSON for those who accept nothing but JSON."""
-    house = house_of(request)
-    wants_json = accept.split(",")[0].split(";")[0].strip() == "application/json"
-    wanted = _wanted(house, body, visitor_of(request), wants_json)
-    writer: Writer = Base64Writer() if wants_json else AudioWriter("wav")
-    return SpeechAnswer(
-        speak(house, wanted),
-        writer,
-        stall_timeout_s=house.settings.api.stall_timeout,
-        # The platform's clients read the file whole, and want to know how long it is.
-        is_whole=True,
-    )
+    voice = house_of(request).voice_at_server(body.voice_id)
+    return answer_wav(request, body.text, voice, body.parameters)
 
 
 @router.get("/voices")
 async def list_voices(request: Request) -> dict[str, Any]:
     """All voices."""
-    names = house_of(request).voices
+    voices = await all_voices(house_of(request))
     return {
         "voices": [
-            {"id": name, "name": name, "type": "default" if name == DEFAULT_VOICE else "alias"}
-            for name in names
+            {"id": voice["id"], "name": voice["name"], "type": _TYPES.get(voice["type"], "system")}
+            for voice in voices
         ]
     }
 
@@ -117,21 +106,44 @@ async def info(request: Request) -> dict[str, Any]:
     }
 
 
-def _wanted(house: House, body: SynthesizeBody, visitor: Visitor, is_bare: bool) -> Wanted:
-    emotion = body.parameters.emotion
+def answer_wav(
+    request: Request, text: str, voice: Voice | str, parameters: Parameters
+) -> SpeechAnswer:
+    """Speak a text in one voice.
+
+    Args:
+        request: says whether WAV or JSON is wanted.
+        text: as the caller wrote it.
+        voice: name of one, or its codes.
+        parameters: how it is to sound.
+
+    Raises:
+        UnsupportedError: an emotion is asked for.
+        ScriptError: the text cannot be spoken.
+    """
+    emotion = parameters.emotion
     if emotion is not None and emotion not in NEUTRAL:
         raise UnsupportedError(
-            f"this model knows no emotion {emotion[:40]!r}; allowed: 'neutral'",
-            "parameters.emotion",
+            f"this model knows no emotion {emotion[:40]!r}; allowed: 'neutral'", "emotion"
         )
-    check_text(body.text, house.settings.api.max_text_chars)
-    voice = house.voice_at_server(body.voice_id)
-    return Wanted(
+    house = house_of(request)
+    check_text(text, house.settings.api.max_text_chars)
+    accept = request.headers.get("accept", "*/*")
+    wants_json = accept.split(",")[0].split(";")[0].strip() == "application/json"
+    wanted = Wanted(
         door="megatts3",
-        script=as_script(body.text),
+        script=as_script(text),
         options=ModelFields().options({1: voice}),
-        audio_format="pcm" if is_bare else "wav",
-        speed=body.parameters.speed,
-        pitch=body.parameters.pitch,
-        visitor=visitor,
+        audio_format="pcm" if wants_json else "wav",
+        speed=parameters.speed,
+        pitch=parameters.pitch,
+        visitor=visitor_of(request),
+    )
+    writer: Writer = Base64Writer() if wants_json else AudioWriter("wav")
+    return SpeechAnswer(
+        speak(house, wanted),
+        writer,
+        stall_timeout_s=house.settings.api.stall_timeout,
+        # The platform's clients read the file whole, and want to know how long it is.
+        is_whole=True,
     )

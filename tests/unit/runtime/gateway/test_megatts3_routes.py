@@ -68,8 +68,3 @@ def test_voices_and_info_have_the_fields_of_the_platform(gateway: Any) -> None:
     assert set(voices[0]) == {"id", "name", "type"}
     assert voices[0]["id"] == "default"
     assert gateway.call("/api/v1/info").json["version"]
-
-
-@pytest.mark.parametrize("path", ["/api/v1/tts/synthesize_file", "/api/v1/voices/upload"])
-def test_routes_that_need_a_voice_store_are_not_there(gateway: Any, path: str) -> None:
-    assert gateway.call(path, {}).status == 404
