@@ -9,8 +9,8 @@ import asyncio
 class SyncVerbs:
     """What a conformance test asks of a client, through a sync one."""
 
-    def __init__(self, client):
-        self.client = client
+    def __init__(self, make):
+        self.client = make()
 
     def chunks(self, script, *, take=None, cancel_after=None, **options):
         """All chunks; `take` leaves the stream early, `cancel_after` cancels it."""

@@ -37,7 +37,7 @@ def open_clients(kind, sync_class, async_class):
 
         def start(url, **kwargs):
             if kind == "sync":
-                verbs = SyncVerbs(sync_class(url, **kwargs))
+                verbs = SyncVerbs(lambda: sync_class(url, **kwargs))
             else:
                 verbs = AsyncVerbs(lambda: async_class(url, **kwargs))
             stack.callback(verbs.close)

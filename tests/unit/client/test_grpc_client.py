@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What both clients promise, held against a fake server on a real socket."""
+"""What both gRPC clients promise, held against a fake server on a real socket."""
 
 from __future__ import annotations
 
