@@ -152,7 +152,7 @@ class StorageSettings(Section):
 
 
 class CacheSettings(Section):
-    """Results that are given again when the very same is asked for with the same seed: off at first.
+    """Results, given again when the very same is asked for with the same seed: off at first.
 
     Attributes:
         max_size: bytes on disk; the results that were not asked for longest go first.
