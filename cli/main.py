@@ -17,6 +17,7 @@ from duologue.cli.keys import keys
 from duologue.cli.say import say
 from duologue.cli.serve import serve
 from duologue.cli.train import train
+from duologue.cli.voices import voices
 
 app = typer.Typer(
     help="Two people talk: streaming dialogue speech from a script.",
@@ -62,3 +63,4 @@ app.add_typer(bench, name="bench")
 app.add_typer(train, name="train")
 app.add_typer(config, name="config")
 app.add_typer(keys, name="keys")
+app.add_typer(voices, name="voices")

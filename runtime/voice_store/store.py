@@ -3,12 +3,11 @@
 
 with VoiceStore(folder) as store:
     store.add("Ann", read_reference(Path("ann.wav")), VoiceDetails(transcript="Hello there."))
-    voice = store.voice("Ann", codec_version_of(bundle), encode)
+    codes = store.codes(store.get("Ann"), codec_version_of(bundle))
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, func, insert, select
 
 from duologue.runtime.audio import mono, validate_reference_audio
-from duologue.runtime.core import IntArray, Voice
+from duologue.runtime.core import IntArray
 from duologue.runtime.voice_names import check_voice_name
 from duologue.runtime.voice_store.codes import CodesCache
 from duologue.runtime.voice_store.database import VOICES, Database
@@ -28,6 +27,7 @@ from duologue.runtime.voice_store.types import (
     StoredVoice,
     StoreFullError,
     VoiceDetails,
+    check_time,
 )
 from duologue.runtime.voice_store.wav_file import read_float_wav, write_float_wav
 from duologue.runtime.voices import ReferenceAudio
@@ -71,7 +71,13 @@ class VoiceStore:
         self._sweep()
 
     def add(
-        self, name: str, audio: ReferenceAudio, details: VoiceDetails, *, replace: bool = False
+        self,
+        name: str,
+        audio: ReferenceAudio,
+        details: VoiceDetails,
+        *,
+        replace: bool = False,
+        consent_at: str = "",
     ) -> StoredVoice:
         """Add a voice; when this returns, it survives a crash.
 
@@ -80,6 +86,7 @@ class VoiceStore:
             audio: its reference audio; its own transcript is not looked at.
             details: what is known of it.
             replace: a voice of that name becomes this one, with its version one higher.
+            consent_at: when the consent was stated (ISO 8601); empty for now.
 
         Raises:
             VoiceError: the name or the audio cannot be used.
@@ -91,6 +98,7 @@ class VoiceStore:
         samples = mono(audio.samples)
         data = write_float_wav(samples, audio.sample_rate_hz)
         digest, now = sha256_of(data), _now()
+        consent_at = check_time(consent_at) if consent_at else now
         with self._database.writing() as db, disk_errors():
             before = _find(db, name)
             if before is not None and not replace:
@@ -98,7 +106,7 @@ class VoiceStore:
             voice = StoredVoice(
                 name=name,
                 details=details,
-                consent_at=now,
+                consent_at=consent_at,
                 version=1 if before is None else before.version + 1,
                 audio_sha256=digest,
                 sample_rate_hz=audio.sample_rate_hz,
@@ -175,27 +183,6 @@ class VoiceStore:
         """
         with disk_errors():
             self._codes.put(voice.audio_sha256, codec_version, codes)
-
-    def voice(
-        self, name: str, codec_version: str, encode: Callable[[ReferenceAudio], IntArray]
-    ) -> Voice:
-        """A voice as the model takes it; encoded now if it never was.
-
-        Args:
-            name: of the voice.
-            codec_version: see `codes.codec_version_of`.
-            encode: reference audio to codes [K, T], by that codec.
-
-        Raises:
-            NoSuchVoiceError: there is none of that name.
-            VoiceError: its audio is damaged, or `encode` refuses it.
-        """
-        stored = self.get(name)
-        codes = self.codes(stored, codec_version)
-        if codes is None:
-            codes = encode(self.audio(stored))
-            self.keep_codes(stored, codec_version, codes)
-        return Voice(codes, stored.details.transcript)
 
     def close(self) -> None:
         """Close the database."""

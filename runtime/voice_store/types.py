@@ -7,6 +7,7 @@ import dataclasses
 import re
 import unicodedata
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal
 
 from duologue.runtime.errors import DuologueError, VoiceError
@@ -93,6 +94,21 @@ class StoredVoice:
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         del fields["details"]
         return {**fields, **dataclasses.asdict(self.details)}
+
+
+def check_time(text: str) -> str:
+    """Refuse what is no time.
+
+    Raises:
+        VoiceError: says what was got.
+
+    >>> check_time("2026-01-31T12:00:00+00:00")
+    '2026-01-31T12:00:00+00:00'
+    """
+    try:
+        return datetime.fromisoformat(text).isoformat(timespec="seconds")
+    except ValueError as error:
+        raise VoiceError(f"the time {text[:40]!r} cannot be read; allowed: ISO 8601") from error
 
 
 def _check_text(field: str, text: str, max_chars: int) -> None:
