@@ -48,10 +48,19 @@ class RestartPolicy:
 
 
 class RestartBudget:
-    """Counts failures against a policy."""
+    """Counts the failures of one thing against a policy."""
 
-    def __init__(self, policy: RestartPolicy, clock: Callable[[], float] = time.monotonic) -> None:
-        """Start with nothing spent; the clock is one that never jumps."""
+    def __init__(
+        self, name: str, policy: RestartPolicy, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Start with nothing spent.
+
+        Args:
+            name: of what fails, for people.
+            policy: how often it may.
+            clock: one that never jumps.
+        """
+        self._name = name
         self._policy = policy
         self._clock = clock
         self._failed_at_s: deque[float] = deque()
@@ -72,7 +81,9 @@ class RestartBudget:
         count = len(self._failed_at_s)
         if count > policy.max_restarts:
             times = "once" if count == 1 else f"{count} times in {policy.window_s / 60:g} min"
-            raise EngineError(f"the server failed {times} and is not started again: {failure.text}")
+            raise EngineError(
+                f"the {self._name} failed {times} and is not started again: {failure.text}"
+            )
         if count == 1:
             return 0.0
         delay_s: float = policy.first_delay_s * 2.0 ** (count - 2)

@@ -55,7 +55,9 @@ class Supervisor:
         """
         self._server = server
         self._door = door
-        self._budget = RestartBudget(policy or RestartPolicy())
+        policy = policy or RestartPolicy()
+        self._server_budget = RestartBudget("server", policy)
+        self._door_budget = RestartBudget("HTTP gateway", policy)
         self._report = report
         self._note_phase = note_phase
         self._probe_interval_s = probe_interval_s
@@ -104,7 +106,7 @@ class Supervisor:
                 self._door.model_away(failure.text)
             # Before any waiting: connections that hang end with the server.
             self._server.stop(force=True)
-            self._spend(failure)
+            self._spend(self._server_budget, failure)
             try:
                 self._server.start()
                 break
@@ -118,7 +120,7 @@ class Supervisor:
         assert self._door is not None
         while True:
             self._door.stop(force=True)
-            self._spend(failure)
+            self._spend(self._door_budget, failure)
             try:
                 self._door.start()
                 break
@@ -126,9 +128,9 @@ class Supervisor:
                 failure = Failure(GATEWAY_ENDED, f"the gateway did not start again: {error}")
         self._report("the gateway answers again")
 
-    def _spend(self, failure: Failure) -> None:
+    def _spend(self, budget: RestartBudget, failure: Failure) -> None:
         """Count a failure, and wait for as long as the policy says."""
-        delay_s = self._budget.spend(failure)
+        delay_s = budget.spend(failure)
         when = f"in {delay_s:g} s" if delay_s else "now"
         self._report(f"{failure.text}; starting again {when}")
         if self._door is not None:
