@@ -43,8 +43,13 @@ def split_scheme(url: str) -> str:
 
 
 def channel_options(address: str) -> list[tuple[str, int]]:
-    """Settings of a channel: messages of any size, and no proxy between a machine and itself."""
-    options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+    """Settings of a channel: messages of any size, no proxy between a machine and itself."""
+    options = [
+        ("grpc.max_receive_message_length", -1),
+        ("grpc.max_send_message_length", -1),
+        # gRPC's own two minutes would keep out those who wait for a server that starts again.
+        ("grpc.max_reconnect_backoff_ms", 1000),
+    ]
     if address.rpartition(":")[0] in _LOOPBACK:
         options.append(("grpc.enable_http_proxy", 0))
     return options
