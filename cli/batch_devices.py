@@ -8,13 +8,12 @@ import json
 import os
 import queue
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from duologue.cli.again import command_again
 from duologue.runtime.errors import EngineError
 
 if TYPE_CHECKING:
@@ -49,7 +48,8 @@ def run_on_devices(
         processes = []
         for place, device in enumerate(devices):
             log = stack.enter_context((output_dir / f".device{place}.log").open("w"))
-            command = _command(ctx, f"{place}/{len(devices)}")
+            share = f"{place}/{len(devices)}"
+            command = [*command_again(ctx, _NOT_PASSED_ON), "--shard", share, "--result-lines"]
             process = subprocess.Popen(
                 command,
                 env={**os.environ, "CUDA_VISIBLE_DEVICES": device.strip()},
@@ -71,21 +71,6 @@ def run_on_devices(
                     )
             else:
                 yield ItemResult(**message)
-
-
-def _command(ctx: typer.Context, shard: str) -> list[str]:
-    """This command line again, for one share."""
-    command = [sys.executable, "-m", "duologue.cli", "batch"]
-    for parameter in ctx.command.params:
-        value = ctx.params.get(parameter.name or "")
-        if parameter.name in _NOT_PASSED_ON or value is None or value is False:
-            continue
-        name = next(option for option in parameter.opts if option.startswith("--"))
-        if value is True:
-            command.append(name)
-        else:
-            command += [name, str(value.value if isinstance(value, Enum) else value)]
-    return [*command, "--shard", shard, "--result-lines"]
 
 
 def _listen(process: subprocess.Popen[str], inbox: queue.SimpleQueue[dict[str, Any] | int]) -> None:

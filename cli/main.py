@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from duologue.cli.background import status, stop
 from duologue.cli.batch import batch
 from duologue.cli.bench_reports import bench
 from duologue.cli.build import build
@@ -56,6 +57,8 @@ def main(
 
 app.command()(say)
 app.command()(serve)
+app.command()(status)
+app.command()(stop)
 app.command()(build)
 app.command()(batch)
 app.command()(doctor)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from duologue.cli.again import command_again
+from duologue.cli.background import DetachOption, start_detached
 from duologue.cli.doors import Doors, Gateway, Server
 from duologue.cli.errors import reports_errors
 from duologue.cli.http_door import HttpChoice, read_http_settings
@@ -55,12 +57,17 @@ def serve(
     log: LogOption = None,
     grace: GraceOption = 10.0,
     max_restarts: MaxRestartsOption = 5,
+    detach: DetachOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Serve dialogue speech on this machine until Ctrl-C or SIGTERM.
 
     What fails meanwhile is started again: Triton, the process of a model, the HTTP door.
     """
+    if detach:
+        facts = start_detached([*command_again(ctx, ("detach", "as_json")), "--json"])
+        typer.echo(json.dumps(facts) if as_json else _background_lines(facts))
+        return
     num_ranks = take_rank(tensor_parallel, engine.value)
     if num_ranks == 0:
         return
@@ -126,7 +133,16 @@ def _facts(server: Server, gateway: Gateway | None) -> dict[str, Any]:
     }
 
 
+def _background_lines(facts: dict[str, Any]) -> str:
+    end = f"process {facts['pid']}, log {facts['log']}; `duologue stop` ends it."
+    return "\n".join([*_ready_lines(facts), end])
+
+
 def _lines(facts: dict[str, Any]) -> str:
+    return "\n".join([*_ready_lines(facts), "Ctrl-C stops it."])
+
+
+def _ready_lines(facts: dict[str, Any]) -> list[str]:
     kv_mib = facts["kv_bytes"] / 2**20
     doors = (
         ("HTTP", facts["http_url"]),
@@ -134,14 +150,11 @@ def _lines(facts: dict[str, Any]) -> str:
         ("metrics", facts["metrics_url"]),
         ("Triton's HTTP", facts["triton_http_url"]),
     )
-    return "\n".join(
-        [
-            f"ready: {facts['engine']} engine, {facts['precision']}, {facts['slots']} slots, "
-            f"{kv_mib:.1f} MiB of KV cache",
-            *(f"  {name:<8} {url}" for name, url in doors if url is not None),
-            "Ctrl-C stops it.",
-        ]
-    )
+    return [
+        f"ready: {facts['engine']} engine, {facts['precision']}, {facts['slots']} slots, "
+        f"{kv_mib:.1f} MiB of KV cache",
+        *(f"  {name:<8} {url}" for name, url in doors if url is not None),
+    ]
 
 
 def _warn(line: str) -> None:

@@ -16,7 +16,6 @@ from duologue.runtime.diagnosis.finding import Finding, fault, ok
 SCRIPT = "[S1]One moment, please.[S2]Yes."
 SEED = 11
 NUM_CALLERS = 2
-CHUNK_TIMEOUT_S = 30.0
 
 
 class Chunk(Protocol):
@@ -83,7 +82,7 @@ def _check_callers(client: Client, alone: np.ndarray[Any, Any]) -> Finding:
 def _check_cancel(client: Client) -> Finding:
     started_at_s = time.monotonic()
     try:
-        stream = client.stream(SCRIPT, seed=SEED, chunk_timeout_s=CHUNK_TIMEOUT_S)
+        stream = client.stream(SCRIPT, seed=SEED)
         next(iter(stream))
         stream.close()
         _speak(client)
@@ -97,7 +96,7 @@ def _speak(client: Client) -> tuple[float, np.ndarray[Any, Any]]:
     """Seconds to the first audio, and all samples."""
     started_at_s, first_s = time.monotonic(), 0.0
     parts: list[np.ndarray[Any, Any]] = []
-    for chunk in client.stream(SCRIPT, seed=SEED, chunk_timeout_s=CHUNK_TIMEOUT_S):
+    for chunk in client.stream(SCRIPT, seed=SEED):
         if not parts and len(chunk.samples):
             first_s = time.monotonic() - started_at_s
         parts.append(np.asarray(chunk.samples))
