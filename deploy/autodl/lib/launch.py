@@ -14,17 +14,12 @@ from duologue.runtime.errors import DuologueError, EngineUnavailableError
 from duologue.runtime.supervisor.mpi_launch import require_mpirun
 from duologue.runtime.supervisor.mpi_probe import probe_import
 
-# mpirun ends its ranks by SIGTERM; rank 0 has streams to finish before SIGKILL follows.
-KILL_AFTER_S = 30
-
 
 def main(argv: list[str]) -> None:
     """Replace this process; returns only by an error."""
     num_ranks, engine, *arguments = argv
     mpirun = require_mpirun()
     environment = mpirun.rank_environment(os.environ)
-    for prefix in ("OMPI", "PRTE"):  # Open MPI 4 and 5
-        environment[f"{prefix}_MCA_odls_base_sigkill_timeout"] = str(KILL_AFTER_S)
     if engine == "trtllm":
         environment.update(_import_environment())
     command = mpirun.command(int(num_ranks), [sys.executable, "-m", "duologue.cli", *arguments])

@@ -137,11 +137,33 @@ print_address() {
         "\"response_format\": \"wav\", \"input\": \"[S1]Tea?[S2]Coffee.\"}'"
 }
 
+# rank_zero: the process that serves. Open MPI 5 gives its ranks a moment only when mpirun is
+# asked to end, so the rank itself is asked; mpirun ends after it.
+rank_zero() {
+    local folder
+    for folder in /proc/[0-9]*; do
+        if is_rank_zero "$folder" 2>/dev/null; then
+            printf '%s' "${folder##*/}"
+            return
+        fi
+    done
+}
+
+# is_rank_zero FOLDER: of /proc. The file of the hashes tells our service from others.
+is_rank_zero() {
+    local words environment
+    mapfile -d '' -t words <"$1/cmdline" || return 1
+    [[ ${words[*]} == *" -m duologue.cli serve "* && ${words[*]} == *" $KEY_HASHES "* ]] || return 1
+    mapfile -d '' -t environment <"$1/environ" || return 1
+    printf '%s\n' "${environment[@]}" | grep -qx 'OMPI_COMM_WORLD_RANK=0'
+}
+
 # stop_service: asks, waits, and ends what has not ended by then.
 stop_service() {
     read_service_file
-    local began=$SECONDS
-    kill -TERM "$SERVICE_PID"
+    local began=$SECONDS rank
+    rank=$(rank_zero)
+    kill -TERM "${rank:-$SERVICE_PID}"
     while service_runs; do
         if ((SECONDS - began >= STOP_S)); then
             warn "the service has not ended in $STOP_S s and is killed"
