@@ -94,7 +94,7 @@ class House:
 
     async def voice_names(self) -> list[str]:
         """Every name of a voice, our own first."""
-        return list(self.voices)
+        return [*self.voices, *(voice.name for voice in await self.desk.added())]
 
 
 def build_house(settings: Settings, client: Client, bundle_dir: Path | None = None) -> House:

@@ -12,9 +12,29 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 PATHS = ("/v1/audio/speech", "/v1/audio/dialogue", "/api/v1/tts/synthesize")
+FORM = "application/x-www-form-urlencoded"
+MULTIPART = "multipart/form-data; boundary=x"
+PIECES = (
+    *(b"--x\r\n", b"--x--", b"\r\n", b"text=Hi.&", b"speaker=", b"%ff", b"name=x"),
+    b'Content-Disposition: form-data; name="text"\r\n\r\n',
+    b'Content-Disposition: form-data; name="voice_file"; filename="../x"\r\n\r\n',
+    b'Content-Disposition: form-data; name="audio_sample"; filename="a\0b"\r\n\r\n',
+    b"Content-Disposition: form-data\r\n\r\n",
+    b"RIFF\xff\xff\xff\xffWAVEfmt ",
+)
 FIELDS = (
     *("model", "input", "voice", "voices", "inputs", "speed", "pitch", "seed", "stream"),
     *("response_format", "stream_format", "text", "voice_id", "parameters", "top_k", "subtitles"),
+)
+
+FORM_PATHS = (
+    *("/tts", "/api/v1/tts/synthesize_file", "/api/v1/voices/upload", "/v1/audio/voices"),
+)
+# The same requests on every run, however slow the machine is.
+STEADY = settings(
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 values = st.recursive(
@@ -30,7 +50,7 @@ values = st.recursive(
 bodies = st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=8), values, max_size=6)
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(STEADY, max_examples=300)
 @given(path=st.sampled_from(PATHS), body=bodies)
 def test_any_json_is_spoken_or_refused(gateway: Any, path: str, body: dict[str, Any]) -> None:
     answer = gateway.call(path, body)
@@ -39,10 +59,29 @@ def test_any_json_is_spoken_or_refused(gateway: Any, path: str, body: dict[str, 
         assert set(answer.error) == {"message", "type", "param", "code"}
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(STEADY, max_examples=200)
 @given(path=st.sampled_from(PATHS), data=st.binary(max_size=200))
 def test_any_bytes_are_refused(gateway: Any, path: str, data: bytes) -> None:
     assert gateway.call(path, data=data, method="POST").status in (400, 404, 422)
+
+
+@settings(STEADY, max_examples=200)
+@given(
+    path=st.sampled_from(FORM_PATHS),
+    kind=st.sampled_from(["multipart/form-data; boundary=x", "multipart/form-data", FORM]),
+    parts=st.lists(st.sampled_from(PIECES) | st.binary(max_size=20), max_size=8),
+)
+def test_any_form_is_refused(gateway: Any, path: str, kind: str, parts: list[bytes]) -> None:
+    data = b"".join(parts)
+    answer = gateway.call(path, data=data, headers={"Content-Type": kind}, method="POST")
+    assert answer.status in (200, 400, 404, 413, 422), answer
+
+
+def test_a_form_of_a_million_fields_is_refused(gateway: Any) -> None:
+    part = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n\r\n'
+    data = part * (900_000 // len(part))
+    answer = gateway.call("/v1/audio/voices", data=data, headers={"Content-Type": MULTIPART})
+    assert answer.status == 400
 
 
 def test_five_hundred_broken_connections_leave_nothing_behind(gateway: Any) -> None:
