@@ -26,6 +26,7 @@ _TYPES: dict[str, type[DuologueError]] = {
     "invalid_api_key": AccessError,
     "insufficient_scope": AccessError,
     "voice_not_found": VoiceError,
+    "voice_exists": VoiceError,
     "invalid_voice": VoiceError,
     "invalid_script": ScriptError,
     "text_too_long": ScriptError,
@@ -37,6 +38,7 @@ _TYPES: dict[str, type[DuologueError]] = {
     "invalid_body": RequestError,
     "rate_limit_exceeded": CapacityError,
     "server_full": CapacityError,
+    "storage_full": CapacityError,
     "deadline_exceeded": DeadlineError,
     "no_audio_in_time": StreamTimeoutError,
     "reader_stalled": CancelledError,
@@ -44,6 +46,7 @@ _TYPES: dict[str, type[DuologueError]] = {
     "engine_unavailable": EngineUnavailableError,
     "server_restarting": ServerUnavailableError,
     "server_unavailable": ServerUnavailableError,
+    "storage_unavailable": ServerUnavailableError,
     "engine_error": EngineError,
     "internal_error": EngineError,
 }
