@@ -87,6 +87,8 @@ class Browser:
         return str(found)
 
     def press(self, key: str, code: int, modifiers: int = 0) -> None:
+        # Without its character, a key does nothing that a browser does by itself.
+        character = {"text": "\r"} if key == "Enter" and not modifiers else {}
         for kind in ("keyDown", "keyUp"):
             self.call(
                 "Input.dispatchKeyEvent",
@@ -95,7 +97,14 @@ class Browser:
                 code=key,
                 modifiers=modifiers,
                 windowsVirtualKeyCode=code,
+                **(character if kind == "keyDown" else {}),
             )
+
+    def choose_file(self, selector: str, path: Path) -> None:
+        """Give a file to a file input, as its dialogue would."""
+        root = self.call("DOM.getDocument")["root"]["nodeId"]
+        node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.call("DOM.setFileInputFiles", nodeId=node, files=[str(path)])
 
     def screenshot(self, path: Path) -> None:
         picture = self.call("Page.captureScreenshot", captureBeyondViewport=True)["data"]

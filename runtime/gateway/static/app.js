@@ -1,3 +1,4 @@
+import { letAdd, listVoices } from "./voices.js";
 import { Wave } from "./wave.js";
 
 const RATE = 24000;
@@ -208,16 +209,6 @@ function wavOf(parts, count) {
   return view;
 }
 
-async function listVoices() {
-  const answer = await fetch("v1/audio/voices", { headers: headers() });
-  const names = answer.ok ? (await answer.json()).voices : ["default"];
-  for (const id of ["voice1", "voice2"]) {
-    const before = $(id).value;
-    $(id).replaceChildren(...names.map((name) => new Option(name)));
-    if (names.includes(before)) $(id).value = before;
-  }
-}
-
 async function look() {
   try {
     const [ready, load] = await Promise.all([fetch("readyz"), fetch("status")]);
@@ -231,7 +222,8 @@ async function look() {
   }
 }
 
-$("key").addEventListener("change", listVoices);
-listVoices().catch(() => {});
+$("key").addEventListener("change", () => listVoices(headers));
+listVoices(headers).catch(() => {});
+letAdd(headers);
 look();
 setInterval(look, 2000);
