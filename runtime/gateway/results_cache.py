@@ -17,6 +17,8 @@ import diskcache
 from duologue.runtime.gateway.logs import log_event
 
 _DIGEST_BYTES = 32
+# So many of the largest entries fit at the same time.
+_MIN_ENTRIES = 16
 # Modes of diskcache that hold plain bytes.
 _PLAIN_MODES = (diskcache.core.MODE_RAW, diskcache.core.MODE_BINARY)
 
@@ -51,10 +53,13 @@ class DiskResults:
     def __init__(self, folder: Path, *, max_bytes: int, ttl_s: float) -> None:
         self._ttl_s = ttl_s
         self._max_bytes = max_bytes
+        # Each entry that comes in pushes out two old ones from three quarters on; where that is
+        # not enough, as many as it takes go at once.
         self._cache = diskcache.Cache(
             str(folder),
             disk=_PlainDisk,
-            size_limit=max_bytes,
+            size_limit=3 * max_bytes // 4,
+            cull_limit=2,
             eviction_policy="least-recently-used",
         )
 
@@ -72,10 +77,12 @@ class DiskResults:
 
     def put(self, key: str, data: bytes) -> None:
         """See `ResultsCache`."""
-        if len(data) > self._max_bytes // 4:
+        if len(data) > self._max_bytes // _MIN_ENTRIES:
             return  # it would push out most of the others
         try:
             self._cache.set(key, hashlib.sha256(data).digest() + data, expire=self._ttl_s)
+            if self._cache.volume() > self._max_bytes:
+                self._cache.cull()
         except (OSError, sqlite3.Error, diskcache.Timeout) as error:
             _tell(error)
 
