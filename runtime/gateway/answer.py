@@ -4,19 +4,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import aclosing, suppress
-from typing import Protocol
+from typing import Protocol, TypeVar
 
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
+from duologue.client.errors import CancelledError
 from duologue.client.types import AudioChunk
 from duologue.client.wav import wav_header
 from duologue.runtime.gateway.encode import MEDIA_TYPES, AudioFormat
 from duologue.runtime.gateway.faults import Fault, StalledError, fault_of
 from duologue.runtime.gateway.speaking import Piece
 
+_T = TypeVar("_T")
 _BYTES_PER_SAMPLE = 2
 _WAV_HEADER_BYTES = 44
 
@@ -155,6 +158,31 @@ class SpeechAnswer(Response):
             body = _with_length(body, last.sample_rate_hz)
         response = Response(body, headers=headers, media_type=self.media_type)
         await response(scope, receive, send)
+
+
+def whole_body(pieces: Sequence[Piece], audio_format: AudioFormat) -> bytes:
+    """All pieces of a stream as one file that says how long it is."""
+    body = b"".join(piece.data for piece in pieces)
+    return _with_length(body, pieces[-1].sample_rate_hz) if audio_format == "wav" else body
+
+
+async def while_present(request: Request, work: Awaitable[_T]) -> _T:
+    """The result of work that is given up when the caller leaves.
+
+    Raises:
+        CancelledError: the caller left; nobody hears of it any more.
+    """
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_until_gone(request.receive))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise CancelledError("the caller left")
+        return working.result()
+    finally:
+        for task in (working, leaving):
+            task.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
 
 
 async def throw_into(pieces: AsyncGenerator[Piece, None], error: StalledError) -> None:

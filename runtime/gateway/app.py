@@ -22,6 +22,7 @@ from duologue.runtime.gateway import (
     megatts3_files,
     page,
     speech,
+    speech_batch,
     voices,
 )
 from duologue.runtime.gateway.answer import fault_response
@@ -61,6 +62,7 @@ def create_app(house: House) -> FastAPI:
         page,
         health,
         speech,
+        speech_batch,
         voices,
         dialogue,
         live_dialogue,

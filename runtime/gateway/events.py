@@ -31,6 +31,20 @@ def no_extra(chunk: AudioChunk) -> dict[str, Any]:
     return {}
 
 
+def usage_of(num_characters: int, audio_s: float) -> dict[str, int]:
+    """OpenAI's usage for a text and the audio that came of it.
+
+    >>> usage_of(5, 0.2)
+    {'input_tokens': 5, 'output_tokens': 3, 'total_tokens': 8}
+    """
+    spoken = math.ceil(audio_s / AUDIO_TOKEN_S)
+    return {
+        "input_tokens": num_characters,
+        "output_tokens": spoken,
+        "total_tokens": num_characters + spoken,
+    }
+
+
 class EventWriter:
     """Writes each piece as an event, and a last event with the usage."""
 
@@ -60,14 +74,14 @@ class EventWriter:
     def write(self, piece: Piece) -> bytes:
         """See `answer.Writer`."""
         chunk = piece.chunk
-        self._audio_s += len(chunk.samples) / chunk.sample_rate_hz
+        self._audio_s += piece.audio_s
         events = b""
         if piece.data:
             audio = base64.b64encode(piece.data).decode()
             fields = {"type": "speech.audio.delta", "audio": audio, **self._delta(chunk)}
             events = self._event(fields)
         if chunk.is_last:
-            fields = {"type": "speech.audio.done", "usage": self._usage(), **self._done(chunk)}
+            fields = {"type": "speech.audio.done", "usage": self._usage, **self._done(chunk)}
             events += self._event(fields)
         return events
 
@@ -75,13 +89,9 @@ class EventWriter:
         """See `answer.Writer`."""
         return self._event({"type": "speech.audio.error", **fault.body})
 
+    @property
     def _usage(self) -> dict[str, int]:
-        spoken = math.ceil(self._audio_s / AUDIO_TOKEN_S)
-        return {
-            "input_tokens": self._num_characters,
-            "output_tokens": spoken,
-            "total_tokens": self._num_characters + spoken,
-        }
+        return usage_of(self._num_characters, self._audio_s)
 
     def _event(self, fields: dict[str, Any]) -> bytes:
         data = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))

@@ -80,6 +80,11 @@ class Piece:
     chunk: AudioChunk
     sample_rate_hz: int
 
+    @property
+    def audio_s(self) -> float:
+        """Length of the chunk as the model gave it."""
+        return len(self.chunk.samples) / self.chunk.sample_rate_hz
+
 
 async def speak(house: House, wanted: Wanted) -> AsyncGenerator[Piece, None]:
     """Speak; closing the generator cancels the request at the model.
