@@ -24,6 +24,7 @@ from typing import Literal
 
 from duologue.runtime.core import Script, TextFrontend
 from duologue.runtime.errors import EngineUnavailableError
+from duologue.runtime.text.ttsfrd_writer import load_ttsfrd, ttsfrd_resource
 
 Language = Literal["zh", "en"]
 Write = Callable[[str], str]
@@ -102,6 +103,9 @@ def _write_word(word: str, write: Write) -> str:
 
 @lru_cache(maxsize=2)
 def _writer(language: Language) -> Write:
+    resource = ttsfrd_resource()
+    if resource is not None:
+        return load_ttsfrd(resource)
     try:
         from wetext import Normalizer
     except ImportError as error:
