@@ -11,12 +11,13 @@ from pathlib import Path
 
 from duologue.runtime.diagnosis.finding import Finding, fault, ok, warning
 from duologue.runtime.supervisor.requirements import MIN_SHM_BYTES, SHM_DIR, why_not_embedded
+from duologue.runtime.supervisor.triton_install import IMAGE_VERSION
 
 SECURITY_FLOOR = (26, 6)
 """Oldest release of Triton that may be reached from outside: what was published as
 CVE-2025-23310 to 23334 was mended in 25.07, CVE-2026-24207 to 24209 after 26.05 (NVIDIA's
 security bulletins of August 2025 and May 2026)."""
-CONTAINER_VERSION = "NVIDIA_TRITON_SERVER_VERSION"
+
 EMBEDDED_VERSION = "24.10"
 COMFORTABLE_SHM_BYTES = 256 << 20
 MAX_DISK_USE = 0.8
@@ -26,7 +27,7 @@ MIN_FREE_BYTES = 2 << 30
 def check_triton(environment: Mapping[str, str] | None = None) -> Finding:
     """Which tritonserver would run here, against the security floor."""
     values = os.environ if environment is None else environment
-    version = values.get(CONTAINER_VERSION)
+    version = values.get(IMAGE_VERSION)
     if version:
         return _judge_container(version)
     reason = why_not_embedded()
@@ -45,7 +46,7 @@ def _judge_container(version: str) -> Finding:
     numbers = tuple(int(part) for part in parts[:2] if part.isdecimal())
     floor = f"{SECURITY_FLOOR[0]}.{SECURITY_FLOOR[1]:02}"
     if len(numbers) < 2:
-        return warning("Triton", f"{CONTAINER_VERSION} is {version!r}", f"use {floor} or newer")
+        return warning("Triton", f"{IMAGE_VERSION} is {version!r}", f"use {floor} or newer")
     if numbers < SECURITY_FLOOR:
         return warning(
             "Triton",

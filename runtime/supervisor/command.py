@@ -11,7 +11,7 @@ from pathlib import Path
 
 from duologue.runtime.errors import ConfigError
 from duologue.runtime.supervisor.layout import Workspace
-from duologue.runtime.supervisor.wheel import TritonWheel, libpython_dir
+from duologue.runtime.supervisor.triton_install import TritonInstall, libpython_dir
 
 MAX_PORT = 65535
 
@@ -46,7 +46,7 @@ class ServerOptions:
 
 
 def server_command(
-    wheel: TritonWheel, workspace: Workspace, options: ServerOptions, shm_prefix: str
+    wheel: TritonInstall, workspace: Workspace, options: ServerOptions, shm_prefix: str
 ) -> list[str]:
     """The command line of tritonserver.
 
@@ -87,7 +87,7 @@ def _door(name: str, port: int | None, host: str) -> list[str]:
     return [f"--allow-{name}=true", f"--{name}-address={host}", f"--{name}-port={port}"]
 
 
-def server_environment(wheel: TritonWheel, environment: Mapping[str, str]) -> dict[str, str]:
+def server_environment(wheel: TritonInstall, environment: Mapping[str, str]) -> dict[str, str]:
     """The environment in which tritonserver finds this interpreter and its libraries.
 
     Args:

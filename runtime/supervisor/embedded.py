@@ -26,7 +26,7 @@ from duologue.runtime.supervisor.process import GuardedProcess, Leftovers
 from duologue.runtime.supervisor.pulse import read_audio_seconds
 from duologue.runtime.supervisor.requirements import SHM_DIR, why_not_embedded
 from duologue.runtime.supervisor.stubs import find_stubs, is_running
-from duologue.runtime.supervisor.wheel import find_wheel
+from duologue.runtime.supervisor.triton_install import find_triton
 
 SERVER_FOLLOWS_S = 0.2
 # tritonserver leaves by itself within its exit timeout unless a client keeps a stream open.
@@ -123,7 +123,7 @@ class EmbeddedServer:
                 model's own reason, or the server gave no answer in time. Nothing is left running.
         """
         reason = why_not_embedded()
-        wheel = find_wheel()
+        wheel = find_triton()
         if reason is not None or wheel is None:
             raise EngineUnavailableError(reason or "the package nvidia-pytriton is not installed")
         require_free_ports(self._options)

@@ -13,7 +13,7 @@ from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from duologue.runtime.errors import ConfigError
-from duologue.runtime.supervisor.wheel import TritonWheel
+from duologue.runtime.supervisor.triton_install import TritonInstall
 
 CONFIG_FILE = "config.pbtxt"
 
@@ -54,7 +54,7 @@ class Workspace:
 
 
 def prepare_workspace(
-    root: Path, wheel: TritonWheel, repository: Path, parameters: Mapping[str, str]
+    root: Path, wheel: TritonInstall, repository: Path, parameters: Mapping[str, str]
 ) -> Workspace:
     """Fill a folder with everything that a server needs.
 

@@ -9,7 +9,7 @@ import platform
 import sys
 from pathlib import Path
 
-from duologue.runtime.supervisor.wheel import find_wheel, libpython_dir
+from duologue.runtime.supervisor.triton_install import find_triton, libpython_dir
 
 # The wheel is tagged manylinux_2_35_x86_64; its stubs up to 3.12 fit the packages we build on.
 MIN_GLIBC = (2, 35)
@@ -72,7 +72,7 @@ def _old_glibc() -> str | None:
 
 
 def _no_wheel() -> str | None:
-    wheel = find_wheel()
+    wheel = find_triton()
     if wheel is None:
         return f"the package nvidia-pytriton is not installed: {INSTALL_HINT}"
     missing = [path for path in (wheel.binary, *wheel.python_backend_files) if not path.is_file()]

@@ -20,7 +20,7 @@ from duologue.runtime.supervisor.command import server_environment
 from duologue.runtime.supervisor.layout import prepare_workspace
 from duologue.runtime.supervisor.probe import port_is_open, speak_two_frames
 from duologue.runtime.supervisor.process import GuardedProcess, Leftovers
-from duologue.runtime.supervisor.wheel import find_wheel
+from duologue.runtime.supervisor.triton_install import find_triton
 
 README = (repository_path() / "README.md").read_text(encoding="utf-8")
 STREAMING, WHOLE, COPY = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -73,7 +73,7 @@ def test_a_server_started_by_hand_loads_the_copied_models(
     needs_triton: None, tmp_path: Path
 ) -> None:
     run(COPY, tmp_path)
-    wheel = find_wheel()
+    wheel = find_triton()
     assert wheel is not None
     for name in ("workspace", "repository"):
         (tmp_path / name).mkdir()

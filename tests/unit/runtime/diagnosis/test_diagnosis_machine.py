@@ -82,7 +82,7 @@ def test_a_lock_that_pins_nothing_is_refused(tmp_path: Path, text: str | None) -
     [("25.06", Level.WARNING), ("26.06", Level.OK), ("26.10.1", Level.OK), ("x", Level.WARNING)],
 )
 def test_the_tritonserver_of_an_image_is_held_to_the_security_floor(version, level) -> None:
-    assert machine.check_triton({machine.CONTAINER_VERSION: version}).level is level
+    assert machine.check_triton({machine.IMAGE_VERSION: version}).level is level
 
 
 def test_a_port_that_somebody_listens_on_is_named() -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from duologue.runtime.supervisor import requirements
+from duologue.runtime.supervisor import requirements, triton_install
 from duologue.runtime.supervisor.requirements import why_not_embedded
-from duologue.runtime.supervisor.wheel import TritonWheel, find_wheel
+from duologue.runtime.supervisor.triton_install import TritonInstall, find_triton
 
 Version = namedtuple("Version", "major minor")
 Space = namedtuple("Space", "f_bavail f_frsize")
@@ -19,7 +19,7 @@ Space = namedtuple("Space", "f_bavail f_frsize")
 @pytest.fixture(autouse=True)
 def everything_fits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A system on which the server runs, whatever the tests run on."""
-    wheel = TritonWheel(tmp_path / "tritonserver", tmp_path / "libs")
+    wheel = TritonInstall(tmp_path / "tritonserver", tmp_path / "libs")
     for path in (wheel.binary, *wheel.python_backend_files):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
@@ -30,7 +30,7 @@ def everything_fits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(platform, "system", lambda: "Linux")
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(platform, "libc_ver", lambda: ("glibc", "2.36"))
-    monkeypatch.setattr(requirements, "find_wheel", lambda: wheel)
+    monkeypatch.setattr(requirements, "find_triton", lambda: wheel)
     monkeypatch.setattr(requirements, "libpython_dir", lambda: tmp_path)
     monkeypatch.setattr(requirements, "SHM_DIR", tmp_path)
     monkeypatch.setattr(os, "statvfs", lambda _: Space(1 << 20, 4096))
@@ -72,7 +72,7 @@ def test_an_old_c_library_is_named(
 
 
 def test_a_missing_wheel_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(requirements, "find_wheel", lambda: None)
+    monkeypatch.setattr(requirements, "find_triton", lambda: None)
 
     reason = str(why_not_embedded())
     assert "nvidia-pytriton is not installed" in reason
@@ -104,8 +104,27 @@ def test_too_little_shared_memory_is_named(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_wheel_is_found_where_it_is_installed() -> None:
-    wheel = find_wheel()
+    wheel = find_triton()
 
     if wheel is None:
         pytest.skip("nvidia-pytriton is not installed")
     assert wheel.binary.is_file()
+
+
+def test_the_server_of_an_image_goes_before_the_wheel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(triton_install, "IMAGE_DIR", tmp_path)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "tritonserver").touch()
+    found = find_triton({triton_install.IMAGE_VERSION: "26.07"})
+    assert found is not None
+    assert found.is_image
+    assert found.binary == tmp_path / "bin" / "tritonserver"
+    assert found.python_backend_files[2] == tmp_path / "backends/python" / triton_install.STUB_NAME
+
+
+def test_a_variable_alone_makes_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triton_install, "IMAGE_DIR", tmp_path)
+    found = find_triton({triton_install.IMAGE_VERSION: "26.07"})
+    assert found is None or not found.is_image

@@ -18,9 +18,9 @@ from duologue.runtime.supervisor.layout import (
     read_config,
 )
 from duologue.runtime.supervisor.log import read_announcement, start_failure
-from duologue.runtime.supervisor.wheel import TritonWheel
+from duologue.runtime.supervisor.triton_install import TritonInstall
 
-WHEEL = TritonWheel(Path("/wheel/tritonserver"), Path("/wheel/libs"))
+WHEEL = TritonInstall(Path("/wheel/tritonserver"), Path("/wheel/libs"))
 
 
 def test_parameters_are_set_in_the_models_that_declare_them(tmp_path: Path) -> None:
