@@ -143,8 +143,7 @@ missing_models() {
 # ttsfrd writes out numbers when both its package and its resources are here.
 settle_frontend() {
     local folder='' found kind place
-    if ! "$ENVIRONMENT/bin/python" -c 'import importlib.util as u, sys
-sys.exit(u.find_spec("ttsfrd") is None)'; then
+    if ! has_ttsfrd; then
         say "numbers are written out by wetext (no ttsfrd in the pack)"
         return
     fi
@@ -159,16 +158,28 @@ sys.exit(u.find_spec("ttsfrd") is None)'; then
             "pretrained_models.zip: wetext is used"
         return
     fi
-    if [[ ! -d $folder/resource ]]; then
-        "$INTERPRETER" -m zipfile -e "$folder/resource.zip" "$folder/resource.part"
-        # The zip has a folder of the same name in it, or not.
-        if [[ -d $folder/resource.part/resource ]]; then
-            mv -- "$folder/resource.part/resource" "$folder/resource"
-            rm -rf -- "$folder/resource.part"
-        else
-            mv -- "$folder/resource.part" "$folder/resource"
-        fi
-    fi
+    if [[ ! -d $folder/resource ]]; then unpack_resource "$folder"; fi
     TTSFRD_RESOURCE=$folder/resource
     say "numbers are written out by ttsfrd: $TTSFRD_RESOURCE"
+}
+
+# has_ttsfrd: the one of CosyVoice; the package index has an unrelated package of that name.
+has_ttsfrd() {
+    "$ENVIRONMENT/bin/python" -c 'import importlib.util, sys
+if importlib.util.find_spec("ttsfrd") is None:
+    sys.exit(1)
+import ttsfrd
+sys.exit(not hasattr(ttsfrd, "TtsFrontendEngine"))'
+}
+
+# unpack_resource FOLDER: resource.zip there, which has a folder of the same name in it, or not.
+unpack_resource() {
+    rm -rf -- "$1/resource.part"
+    "$INTERPRETER" -m zipfile -e "$1/resource.zip" "$1/resource.part"
+    if [[ -d $1/resource.part/resource ]]; then
+        mv -- "$1/resource.part/resource" "$1/resource"
+        rm -rf -- "$1/resource.part"
+    else
+        mv -- "$1/resource.part" "$1/resource"
+    fi
 }
