@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from duologue.runtime.backbone.base import BackboneSpec, PrefixHandle
+from duologue.runtime.backbone.onnx_call import GraphCall, GraphMemory
 from duologue.runtime.backbone.onnx_session import OnnxSession
 from duologue.runtime.backbone.rotary import rotary_tables
 from duologue.runtime.backbone.slots import KV_MEMORY_HINT, SlotTable
@@ -26,6 +25,9 @@ from duologue.runtime.errors import ConfigError, EngineError
 MAX_GAP = 4
 """Slots between two that are decoded, up to which computing them idly costs less than a second
 run over the weights (measured: a run costs as much as 4 to 8 further rows)."""
+
+MAX_BOUND_STEPS = 64
+"""Spans of slots whose bindings are kept; those of one span take some 10 kB."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,7 +79,6 @@ class OnnxBackbone:
     ) -> None:
         self._slots = SlotTable(lm, max_slots, max_rows)
         self._session = OnnxSession(graph_path, num_threads)
-        self._cos, self._sin = rotary_tables(lm, max_rows)
         self.spec = BackboneSpec(
             lm=lm,
             engine="onnx",
@@ -86,7 +87,8 @@ class OnnxBackbone:
             max_rows=max_rows,
             kv_bytes_per_row=lm.kv_elements_per_row * np.dtype(np.float32).itemsize,
         )
-        self._cache = _allocate(self.spec)
+        self._memory = GraphMemory(self.spec, rotary_tables(lm, max_rows), *_allocate(self.spec))
+        self._steps: dict[range, GraphCall] = {}
 
     def prefill(
         self, slot: int, input_ids: IntArray, start: int = 0, *, is_last: bool = True
@@ -97,7 +99,7 @@ class OnnxBackbone:
             EngineError: the piece does not fit the slot, or onnxruntime failed.
         """
         self._slots.check_prefill(slot, input_ids, start)
-        logits = self._run(slot, input_ids[None])
+        logits = self._run(slot, input_ids)
         self._slots.set(slot, start + len(input_ids))
         return Logits(logits, self.spec.lm.logit_offsets) if is_last else None
 
@@ -109,7 +111,7 @@ class OnnxBackbone:
         """
         self._slots.check_prefill(slot, input_ids, start)
         hidden: FloatArray = np.empty(self.spec.lm.hidden_size, np.float32)
-        self._run(slot, input_ids[None], {"hidden": hidden[None]})
+        self._run(slot, input_ids, {"hidden": hidden[None]})
         self._slots.set(slot, start + len(input_ids))
         return hidden
 
@@ -124,12 +126,12 @@ class OnnxBackbone:
         logits = np.empty((len(slots), lm.logit_offsets[-1]), np.float32)
         rows = {slot: row for row, slot in enumerate(slots)}
         for span in self._spans(sorted(slots)):
-            ids = np.zeros((len(span), 1, lm.num_channels), np.int64)
+            ids = np.zeros((len(span), lm.num_channels), np.int64)
             members = [slot for slot in span if slot in rows]
             places = [slot - span.start for slot in members]
             wanted = [rows[slot] for slot in members]
-            ids[places, 0] = input_ids[wanted]
-            logits[wanted] = self._run(span.start, ids)[places]
+            ids[places] = input_ids[wanted]
+            logits[wanted] = self._step(span, ids)[places]
         for slot in slots:
             self._slots.set(slot, self._slots.rows(slot) + 1)
         return Logits(logits, lm.logit_offsets)
@@ -142,7 +144,9 @@ class OnnxBackbone:
         """
         if not 0 < num_rows <= self._slots.rows(slot):
             raise EngineError(f"num_rows is {num_rows}; allowed: 1 to {self._slots.rows(slot)}")
-        keys, values = ([table[slot, :, :num_rows] for table in kind] for kind in self._cache)
+        keys, values = (
+            [table[slot, :, :num_rows] for table in kind] for kind in self._memory.tables
+        )
         return OnnxPrefix(np.stack(keys), np.stack(values))
 
     def load_prefix(self, slot: int, handle: PrefixHandle) -> None:
@@ -154,7 +158,7 @@ class OnnxBackbone:
         if not isinstance(handle, OnnxPrefix) or self._slots.rows(slot) != 0:
             raise EngineError(f"slot {slot} takes an OnnxPrefix while it is empty")
         self._slots.set(slot, handle.num_rows)
-        for tables, saved in zip(self._cache, (handle.keys, handle.values), strict=True):
+        for tables, saved in zip(self._memory.tables, (handle.keys, handle.values), strict=True):
             for table, rows in zip(tables, saved, strict=True):
                 table[slot, :, : handle.num_rows] = rows
 
@@ -165,7 +169,8 @@ class OnnxBackbone:
     def close(self) -> None:
         """Give memory and threads back; the engine cannot be used afterwards."""
         del self._session
-        self._cache = ([], [])
+        self._steps.clear()
+        del self._memory
 
     def _spans(self, slots: Sequence[int]) -> Iterator[range]:
         """Stretches of neighbouring slots that are run together, short gaps included.
@@ -185,36 +190,30 @@ class OnnxBackbone:
     def _is_full(self, slot: int) -> bool:
         return self._slots.rows(slot) >= self.spec.max_rows
 
+    def _step(self, span: range, input_ids: IntArray) -> FloatArray:
+        """Read [B, K] behind what the slots of a span hold; logits are good until the next step."""
+        call = self._steps.get(span)
+        if call is None:
+            while len(self._steps) >= MAX_BOUND_STEPS:
+                self._steps.pop(next(iter(self._steps)))
+            call = self._steps[span] = self._memory.bind(self._session, span, 1)
+        call.run(input_ids[:, None], [self._slots.rows(slot) for slot in span])
+        return call.logits
+
     def _run(
-        self, first: int, input_ids: IntArray, wanted: Mapping[str, FloatArray] | None = None
+        self, slot: int, input_ids: IntArray, wanted: Mapping[str, FloatArray] | None = None
     ) -> FloatArray:
-        """Read [B, S, K] behind what the slots first .. first + B - 1 hold; returns logits.
+        """Read a piece [S, K] behind what a slot holds; returns logits [1, sum(V_c)].
 
         Args:
-            first: the first slot.
-            input_ids: [B, S, K].
+            slot: which.
+            input_ids: [S, K].
             wanted: further outputs of the graph and where to write them.
         """
-        batch, num_rows, _ = input_ids.shape
-        starts = np.array([self._slots.rows(slot) for slot in range(first, first + batch)])
-        seqlens = (starts + num_rows - 1).astype(np.int32)
-        logits = np.empty((batch, self.spec.lm.logit_offsets[-1]), np.float32)
-        inputs: dict[str, npt.NDArray[Any]] = {
-            "input_ids": np.ascontiguousarray(input_ids, np.int64),
-            "position_ids": starts[:, None] + np.arange(num_rows),
-            "seqlens_k": seqlens,
-            "total_length": seqlens.max(keepdims=True) + np.int32(1),
-            "cos": self._cos,
-            "sin": self._sin,
-        }
-        outputs: dict[str, npt.NDArray[Any]] = {"logits": logits, **(wanted or {})}
-        for kind, tables in zip(("key", "value"), self._cache, strict=True):
-            for layer, table in enumerate(tables):
-                seats = table[first : first + batch]
-                inputs[f"past_{kind}_{layer}"] = seats
-                outputs[f"present_{kind}_{layer}"] = seats
-        self._session.run(inputs, outputs)
-        return logits
+        span = range(slot, slot + 1)
+        call = self._memory.bind(self._session, span, len(input_ids), wanted)
+        call.run(input_ids[None], [self._slots.rows(slot)])
+        return call.logits
 
 
 def _allocate(spec: BackboneSpec) -> tuple[list[FloatArray], list[FloatArray]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,19 +66,41 @@ class OnnxSession:
         except _OPEN_ERRORS as error:
             raise ConfigError(f"{graph_path} cannot be loaded: {error}") from error
 
-    def run(self, inputs: Arrays, outputs: Arrays) -> None:
-        """Compute the outputs into the arrays given; one array may be input and output.
+    def bind(self, inputs: Arrays, outputs: Arrays) -> BoundRun:
+        """Tie arrays to the graph, for one run or for many; one array may be both.
 
-        Raises:
-            EngineError: onnxruntime failed.
+        Binding costs as much as several nodes of a small graph, so what runs often is bound once
+        and its arrays are filled anew.
         """
         binding = self._session.io_binding()
         for name, array in inputs.items():
             binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
         for name, array in outputs.items():
             binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+        return BoundRun(self._session, binding, (inputs, outputs))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BoundRun:
+    """A session with arrays tied to it.
+
+    Attributes:
+        session, binding: onnxruntime's.
+        arrays: whatever must live as long as the binding, which knows addresses only.
+    """
+
+    session: onnxruntime.InferenceSession
+    binding: Any
+    arrays: tuple[Arrays, Arrays]
+
+    def run(self) -> None:
+        """Compute the outputs into the arrays that are bound.
+
+        Raises:
+            EngineError: onnxruntime failed.
+        """
         try:
-            self._session.run_with_iobinding(binding)
+            self.session.run_with_iobinding(self.binding)
         except _RUN_ERRORS as error:
             raise EngineError(f"onnxruntime failed: {error}") from error
 
