@@ -94,8 +94,9 @@ class NumpyBody:
         """
         rows = [self._embed(piece) for piece in pieces]
         for layer, weights in enumerate(self._layers):
-            rows = self._add(rows, lambda i, x, at=layer: self._attention(at, pieces[i], x))
-            rows = self._add(rows, lambda _, x, its=weights: its.feed_forward(x))
+            parts = [self._attention(layer, *each) for each in zip(pieces, rows, strict=True)]
+            rows = self._add(rows, parts)
+            rows = self._add(rows, [weights.feed_forward(block) for block in rows])
         last = np.stack([block[-1] for block in rows])
         return rms_norm(last, self._norm, self.spec.lm.rms_norm_eps)
 
@@ -132,15 +133,11 @@ class NumpyBody:
         summed: FloatArray = self._embedding[piece.input_ids + self._offsets].sum(axis=1)
         return summed
 
-    def _add(
-        self, rows: Sequence[FloatArray], compute: Callable[[int, FloatArray], FloatArray]
-    ) -> list[FloatArray]:
-        """Add to each piece what all ranks computed of it together, in one sum over the ranks."""
-        parts = self._ranks.all_reduce(
-            np.concatenate([compute(i, block) for i, block in enumerate(rows)])
-        )
+    def _add(self, rows: Sequence[FloatArray], parts: Sequence[FloatArray]) -> list[FloatArray]:
+        """Add to each piece what all ranks computed of it; one sum over the ranks for all."""
+        total = self._ranks.all_reduce(np.concatenate(parts))
         borders = np.cumsum([len(block) for block in rows])[:-1]
-        return [block + part for block, part in zip(rows, np.split(parts, borders), strict=True)]
+        return [block + part for block, part in zip(rows, np.split(total, borders), strict=True)]
 
     def _attention(self, layer: int, piece: Piece, rows: FloatArray) -> FloatArray:
         """This rank's part of the attention of [S, hidden size] over what the slot holds."""
@@ -164,10 +161,10 @@ def _read(
     def read(name: str) -> FloatArray:
         return stored.require(name, shapes[name]).float32()
 
-    layers = [
-        LayerWeights.cut(lm, share, lambda name, at=i: read(f"layers.{at}.{name}"))
-        for i in range(lm.num_layers)
-    ]
+    def read_layer(layer: int) -> Callable[[str], FloatArray]:
+        return lambda name: read(f"layers.{layer}.{name}")
+
+    layers = [LayerWeights.cut(lm, share, read_layer(i)) for i in range(lm.num_layers)]
     embedding = read(EMBEDDING)
     head = embedding if head_name(lm) == EMBEDDING else read(head_name(lm))
     return layers, (embedding, read(FINAL_NORM), head)

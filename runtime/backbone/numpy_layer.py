@@ -103,7 +103,8 @@ def silu(values: FloatArray) -> FloatArray:
     [-0.0, 0.0, 20.0]
     """
     sigmoid = np.float32(0.5) * (np.tanh(np.float32(0.5) * values) + np.float32(1))
-    return values * sigmoid
+    activated: FloatArray = values * sigmoid
+    return activated
 
 
 def rotate(heads: FloatArray, cos: FloatArray, sin: FloatArray) -> FloatArray:

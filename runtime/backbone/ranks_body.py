@@ -113,7 +113,9 @@ class BodyBackbone:
         """
         self._slots.check_prefill(slot, input_ids, start)
         hidden = self._step([Piece(slot, start, input_ids, is_prompt=True)])
-        return self._body.to_numpy(hidden)[0]
+        states: FloatArray = self._body.to_numpy(hidden)
+        last: FloatArray = states[0]
+        return last
 
     def decode(self, slots: Sequence[int], input_ids: IntArray) -> Logits:
         """Append one row to each of B sequences; see `base.Backbone.decode`.

@@ -61,7 +61,8 @@ def encode_call(call: Call) -> bytes:
     num_channels = call.pieces[0].input_ids.shape[1]
     parts = [np.array([call.op, len(heads), num_channels]), np.array(heads)]
     parts += [piece.input_ids for piece in call.pieces]
-    return np.concatenate([part.ravel() for part in parts]).astype("<i8").tobytes()
+    numbers: IntArray = np.concatenate([part.ravel() for part in parts])
+    return bytes(numbers.astype("<i8").tobytes())
 
 
 def decode_call(data: bytes) -> Call:
