@@ -24,8 +24,8 @@ from duologue.runtime.supervisor.state import (
 )
 from duologue.runtime.supervisor.supervisor import Supervisor
 
-# tritonserver without anything to do needs this long to leave by itself.
-MIN_STOP_S = 3.0
+# What Triton gets to leave by itself when streams have taken all of the grace time.
+MIN_STOP_S = 1.0
 
 
 class ServiceRecord:

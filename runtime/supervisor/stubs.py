@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from duologue.runtime.supervisor.wheel import STUB_NAME
+from duologue.runtime.supervisor.triton_install import STUB_NAME
 
 PROC_DIR = Path("/proc")
 
