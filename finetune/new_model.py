@@ -3,6 +3,7 @@
 
 Its tokenizer is byte-level, so that the vocabulary is open; letters lose their case, and the
 sentence that opens every prompt is one token, because a small model has no use for its 121 bytes.
+Chinese characters are read as Pinyin.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ def write_new_model(directory: Path, shape_name: str, seed: int) -> None:
         tokenizer_json = Path(folder) / "tokenizer.json"
         _simplify(tokenizer_json)
         write_random_lm(directory, seed=seed, tokenizer_json=tokenizer_json, shape=shape)
+    _read_pinyin(directory / "config.json")
     base = load_base(directory)
     initialize(base.model, seed)
     save_checkpoint(base.model, directory, directory)
@@ -78,6 +80,13 @@ def _simplify(tokenizer_json: Path) -> None:
     tokenizer["normalizer"] = {"type": "Lowercase"}
     text = json.dumps(tokenizer, indent=1, ensure_ascii=False) + "\n"
     tokenizer_json.write_text(text, encoding="utf-8")
+
+
+def _read_pinyin(config_json: Path) -> None:
+    """Thousands of characters are too many for a small model."""
+    config = json.loads(config_json.read_text(encoding="utf-8"))
+    text = json.dumps({**config, "text_reading": "pinyin"}, indent=2) + "\n"
+    config_json.write_text(text, encoding="utf-8")
 
 
 def choose_base(model_dir: Path | None, shape_name: str | None, out_dir: Path, seed: int) -> Path:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,9 @@ from duologue.finetune.model import TrainableLm, initialize
 from duologue.finetune.model_files import load_base, save_checkpoint
 from duologue.finetune.new_model import write_new_model
 from duologue.finetune.rows import IGNORED
+from duologue.finetune.sources import text_side
 from duologue.runtime.config import LmConfig
+from duologue.runtime.errors import ConfigError
 
 LM = LmConfig((20, 9, 9), (0, 1, 2), 16, 24, 2, 4, 2, 4)
 
@@ -129,3 +132,12 @@ def test_weights_too_large_for_half_precision_are_named(tmp_path: Path) -> None:
 def test_an_unknown_shape_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="allowed: tiny, small"):
         write_new_model(tmp_path, "huge", seed=0)
+
+
+def test_a_new_model_reads_chinese_as_pinyin(tmp_path: Path) -> None:
+    write_new_model(tmp_path / "new", "tiny", seed=1)
+    assert text_side(tmp_path / "new", "none").prompt.reading == "pinyin"
+    config = json.loads((tmp_path / "new" / "config.json").read_text())
+    (tmp_path / "new" / "config.json").write_text(json.dumps({**config, "text_reading": "runes"}))
+    with pytest.raises(ConfigError, match=r"text_reading is 'runes'; allowed: none, pinyin"):
+        text_side(tmp_path / "new", "none")
