@@ -94,7 +94,8 @@ def read_encoding(response: Any) -> npt.NDArray[np.int32]:
     """
     for output, data in zip(response.outputs, response.raw_output_contents, strict=False):
         if output.name == contract.CODEC_CODES.name:
-            return np.frombuffer(data, "<i4").reshape(tuple(output.shape))[0]
+            codes: npt.NDArray[np.int32] = np.frombuffer(data, "<i4").reshape(tuple(output.shape))
+            return codes[0]
     raise EngineError(f"{contract.ENCODER_MODEL} answered without {contract.CODEC_CODES.name}")
 
 

@@ -129,7 +129,7 @@ def _pieces(container: Any, stream: Any) -> Iterator[FloatArray]:
     resampler = av.AudioResampler(format="fltp")
     for frame in container.decode(stream):
         for converted in resampler.resample(frame):
-            yield converted.to_ndarray().T
+            yield np.asarray(converted.to_ndarray().T, dtype=np.float32)
 
 
 def _check(rate_hz: int, channels: int, duration_s: float, orders: dict[str, Any]) -> None:
