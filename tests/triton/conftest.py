@@ -3,11 +3,15 @@ from __future__ import annotations
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+from four_clients import CLIENTS, open_client, open_gateway
 from google.protobuf import text_format
+from live_gateway import Gateway, wait_for
 
 from duologue.model_repository import repository_path
 from duologue.runtime.supervisor.embedded import EmbeddedServer
@@ -101,6 +105,35 @@ def door(
     with server:
         yield Door(server)
     assert server.exit_status == 0
+
+
+@pytest.fixture(scope="module")
+def client_gateway(door: Door, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A gateway in front of the server, for the clients that speak HTTP."""
+    with open_gateway(door.url, tmp_path_factory.mktemp("gateway")) as gateway:
+        wait_for(lambda: gateway.call("/readyz").status == 200, 30)
+        yield gateway
+
+
+@pytest.fixture(params=list(CLIENTS))
+def client_kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def connect_client(
+    client_kind: str, door: Door, client_gateway: Gateway
+) -> Iterator[Callable[..., Any]]:
+    """Connect a client of the kind to its own door; closed after the test."""
+    with ExitStack() as stack:
+
+        def start(url: str = "", **settings: Any) -> Any:
+            own = door.url if client_kind.startswith("grpc") else client_gateway.url
+            client = open_client(client_kind, url or own, **settings)
+            stack.callback(client.close)
+            return client
+
+        yield start
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 import monitoring
@@ -24,8 +25,11 @@ def shown_by(page: str) -> set[str]:
     return {name + part for name, kind in families for part in _PARTS[kind]}
 
 
-def test_every_metric_of_dashboard_and_alerts_is_shown(door: Any) -> None:
-    flags = {"api": {"port": 0, "monitoring": {"metrics_port": 0}}}
+def test_every_metric_of_dashboard_and_alerts_is_shown(door: Any, tmp_path: Path) -> None:
+    flags = {
+        "api": {"port": 0, "monitoring": {"metrics_port": 0}},
+        "storage": {"voice_samples_dir": tmp_path / "voices", "cache_dir": tmp_path / "cache"},
+    }
     settings = load_settings(flags=flags, environment={})
     triton = door.server.metrics_url
     with GatewayServer(settings, door.url, triton_metrics_url=triton, grace_s=2) as server:
