@@ -110,7 +110,7 @@ resolve_lock() {
     {
         printf 'duologue[%s] @ file://%s\n' "$(wanted_extras)" "$(uri_path "$OWN_WHEEL")"
         # The instance's own pip may be of any age, or absent.
-        printf 'pip>=24\n'
+        printf 'pip>=22.3\n'
         [[ $CUDA == cpu ]] || printf '%s\n' "${TORCH_OF_CUDA[$CUDA]}"
     } >"$WORK/requirements.in"
     "$UV" pip compile -q --no-config --no-header --no-annotate --generate-hashes \
