@@ -94,8 +94,9 @@ def read_encoding(response: Any) -> npt.NDArray[np.int32]:
     """
     for output, data in zip(response.outputs, response.raw_output_contents, strict=False):
         if output.name == contract.CODEC_CODES.name:
-            codes: npt.NDArray[np.int32] = np.frombuffer(data, "<i4").reshape(tuple(output.shape))
-            return codes[0]
+            batch = np.frombuffer(data, "<i4").reshape(tuple(output.shape))
+            codes: npt.NDArray[np.int32] = batch[0]
+            return codes
     raise EngineError(f"{contract.ENCODER_MODEL} answered without {contract.CODEC_CODES.name}")
 
 

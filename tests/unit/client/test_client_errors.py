@@ -8,6 +8,7 @@ from duologue.client.errors import error_from_wire
 from duologue.runtime import errors as runtime_errors
 
 SENT_TYPES = [
+    "AccessError",
     "CancelledError",
     "CapacityError",
     "DeadlineError",
