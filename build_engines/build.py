@@ -17,6 +17,7 @@ from duologue.build_engines.codec_onnx import DECODER_FILE, ENCODER_FILE
 from duologue.build_engines.options import BuildOptions
 from duologue.build_engines.parity import measure_parity
 from duologue.build_engines.sources import digest, find_codec_files
+from duologue.build_engines.trtllm_engine import EnginePlan, require_builder
 from duologue.runtime.codec.registry import ONNX_KEY, TORCH_KEY
 from duologue.runtime.codec.window import default_windows
 from duologue.runtime.config import Bundle, CodecConfig
@@ -90,6 +91,8 @@ class _Build:
         self._progress = progress
         self._checkpoint = read_checkpoint(lm_source)
         self._codec_files = find_codec_files(codec_source, options.codec_config)
+        wants_engine = "trtllm" in options.engines and options.trtllm_engine
+        self._trtllm_builder = require_builder() if wants_engine else None
         self._lm_digest = digest(lm_source)
         self._codec_digest = {k: v for path in self._codec_files for k, v in digest(path).items()}
 
@@ -106,12 +109,31 @@ class _Build:
             lm_inputs = (options.dtype, options.quantization, self._lm_digest)
             self._run(stages.lm_graph_stage(checkpoint, *lm_inputs))
         if "trtllm" in options.engines:
-            ranks = options.tensor_parallel
-            self._run(stages.trtllm_stage(checkpoint, options.dtype, ranks, self._lm_digest))
+            bundle = self._run_trtllm(bundle)
         if options.parity:
             bundle = dataclasses.replace(bundle, parity=self._run(self._parity_stage(bundle)))
         read = {name for entry in bundle.engines.values() for name in entry.values()}
         return self._writer.finish(bundle, leave_out={stages.LM_FILE} - read)
+
+    def _run_trtllm(self, bundle: Bundle) -> Bundle:
+        options, digest_of_lm = self._options, self._lm_digest
+        ranks = options.tensor_parallel
+        self._run(stages.trtllm_stage(self._checkpoint, options.dtype, ranks, digest_of_lm))
+        if self._trtllm_builder is None:
+            return bundle
+        limits = bundle.limits
+        plan = EnginePlan(options.dtype, limits.max_slots, limits.max_rows, ranks)
+        self._run(stages.trtllm_engine_stage(plan, self._trtllm_builder, digest_of_lm))
+        version, capability = self._trtllm_builder
+        entry = {
+            **bundle.engines["trtllm"],
+            **plan.facts(),
+            "status": "built",
+            "engine": stages.TRTLLM_ENGINE,
+            "tensorrt_llm": version,
+            "compute_capability": capability,
+        }
+        return dataclasses.replace(bundle, engines={**bundle.engines, "trtllm": entry})
 
     def _parity_stage(self, bundle: Bundle) -> Stage:
         inputs = {

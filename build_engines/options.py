@@ -34,6 +34,8 @@ class BuildOptions:
             "fp8" is known and refused: no engine takes it yet.
         codec_dtype: precision in which the weights of the codec are stored.
         tensor_parallel: GPUs over which TensorRT-LLM shares the model.
+        trtllm_engine: False stops at TensorRT-LLM's checkpoint, which needs no GPU; the engine is
+            built from it on the kind of GPU that it runs on.
         codec_config: yaml of the codec; None takes the one beside its weights.
         name: of the bundle; None takes that of its directory.
         description: a sentence for people.
@@ -49,6 +51,7 @@ class BuildOptions:
     quantization: Quantization | None = None
     codec_dtype: Precision = "float32"
     tensor_parallel: int = 1
+    trtllm_engine: bool = False
     codec_config: Path | None = None
     name: str | None = None
     description: str = ""

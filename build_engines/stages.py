@@ -24,6 +24,7 @@ from duologue.build_engines.lm_onnx import write_lm_onnx
 from duologue.build_engines.options import Precision
 from duologue.build_engines.quantize import write_quantized_safetensors
 from duologue.build_engines.trtllm_checkpoint import write_trtllm_checkpoint
+from duologue.build_engines.trtllm_engine import ENGINE_DIR, EnginePlan, build_engine
 from duologue.runtime.backbone.tensor_file import TensorFile
 from duologue.runtime.codec.xy.parameters import XyParameters
 from duologue.runtime.config import CodecConfig
@@ -32,6 +33,7 @@ from duologue.runtime.errors import ConfigError, EngineUnavailableError
 LM_FILE = "lm.safetensors"
 TOKENIZER_FILE = "tokenizer.json"
 TRTLLM_DIR = "trtllm"
+TRTLLM_ENGINE = f"{TRTLLM_DIR}/{ENGINE_DIR}"
 
 _REVISION = 2
 """Goes up when a stage writes something else for the same inputs."""
@@ -133,6 +135,17 @@ def trtllm_stage(checkpoint: Checkpoint, dtype: str, tensor_parallel: int, sourc
         return StageResult(tuple(f"{TRTLLM_DIR}/{path.name}" for path in written))
 
     return _stage("TensorRT-LLM checkpoint", run, source=source, dtype=dtype, ranks=tensor_parallel)
+
+
+def trtllm_engine_stage(plan: EnginePlan, builder: tuple[str, str], source: Digest) -> Stage:
+    """The TensorRT-LLM engine; `builder` is the version and GPU that it is tied to."""
+
+    def run(directory: Path) -> StageResult:
+        written = build_engine(directory / TRTLLM_DIR, directory / TRTLLM_ENGINE, plan)
+        return StageResult(tuple(f"{TRTLLM_ENGINE}/{path.name}" for path in written))
+
+    inputs = {"source": source, "plan": dataclasses.asdict(plan), "builder": list(builder)}
+    return _stage("TensorRT-LLM engine", run, **inputs)
 
 
 def _stage(name: str, run: Any, **inputs: Any) -> Stage:

@@ -58,7 +58,8 @@ CodecConfigOption = Annotated[
     typer.Option("--codec-config", metavar="YAML", help="Without it: the one beside the weights."),
 ]
 EnginesOption = Annotated[
-    list[BuildEngine], typer.Option("--engine", help="May be given several times.")
+    list[BuildEngine],
+    typer.Option("--engine", "--engines", help="May be given several times."),
 ]
 DtypeOption = Annotated[
     LmPrecisionChoice,
@@ -74,6 +75,14 @@ CodecDtypeOption = Annotated[
 ]
 TensorParallelOption = Annotated[
     int, typer.Option("--tensor-parallel", min=1, help="GPUs that TensorRT-LLM shares it over.")
+]
+CheckpointOnlyOption = Annotated[
+    bool,
+    typer.Option(
+        "--checkpoint-only",
+        help="Write TensorRT-LLM's checkpoint without building its engine, which needs the wheel "
+        "and the kind of GPU that it will run on.",
+    ),
 ]
 MaxRowsOption = Annotated[
     int | None, typer.Option("--max-rows", min=64, help="Rows of one request, prompt and speech.")
@@ -104,6 +113,7 @@ def build(
     dtype: DtypeOption = LmPrecisionChoice.BF16,
     codec_dtype: CodecDtypeOption = PrecisionChoice.FP32,
     tensor_parallel: TensorParallelOption = 1,
+    checkpoint_only: CheckpointOnlyOption = False,
     max_rows: MaxRowsOption = None,
     max_slots: MaxSlotsOption = None,
     name: NameOption = None,
@@ -134,6 +144,7 @@ def build(
         quantization=QUANTIZATIONS.get(dtype.value),
         codec_dtype=PRECISIONS[codec_dtype.value],
         tensor_parallel=tensor_parallel,
+        trtllm_engine=not checkpoint_only,
         codec_config=codec_config,
         name=name,
         max_rows=max_rows,
