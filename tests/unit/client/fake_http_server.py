@@ -77,6 +77,13 @@ def refusal(status, code, message):
 Plot = Callable[[dict, "FakeGateway"], Iterator[object]]
 
 
+def three_chunks(body, server):
+    yield delta(0)
+    yield delta(1)
+    yield delta(2, is_last=True)
+    yield done()
+
+
 class FakeGateway:
     """Serves dialogues by a plot: a generator of lines for the body of a request.
 
