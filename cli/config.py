@@ -11,8 +11,9 @@ import typer
 from duologue.cli.errors import reports_errors
 from duologue.cli.http_door import HttpChoice, explain_http_settings
 from duologue.cli.options import JsonOption
-from duologue.cli.serve import (
+from duologue.cli.serve_options import (
     ConfigOption,
+    GrpcHostOption,
     HostOption,
     HttpPortOption,
     KeysFileOption,
@@ -36,6 +37,7 @@ def show(
     metrics_port: MetricsPortOption = None,
     keys_file: KeysFileOption = None,
     public_without_keys: PublicOption = False,
+    grpc_host: GrpcHostOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Print every setting that `serve` would use with these options, and where it came from.
@@ -43,7 +45,13 @@ def show(
     Keys are not shown.
     """
     choice = HttpChoice(
-        tuple(files or ()), host, http_port, metrics_port, keys_file, public_without_keys
+        tuple(files or ()),
+        host,
+        http_port,
+        metrics_port,
+        keys_file,
+        public_without_keys,
+        grpc_host,
     )
     settings, notes = explain_http_settings(choice)
     for note in notes:

@@ -93,6 +93,11 @@ class Gateway(FrontDoor, Protocol):
         ...
 
     @property
+    def grpc_url(self) -> str | None:
+        """Address of the gRPC door for other machines, or None when it is closed."""
+        ...
+
+    @property
     def metrics_url(self) -> str | None:
         """Address of the metrics of gateway and Triton, or None when they are off."""
         ...

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from duologue.cli.grpc_door import why_no_grpc_door
+
 if TYPE_CHECKING:
     from duologue.runtime.gateway.setting_origins import Explained
     from duologue.runtime.gateway.settings import Settings
@@ -25,6 +27,7 @@ class HttpChoice:
         host, http_port, metrics_port: where it listens.
         keys_file: API keys.
         public_without_keys: a public address is served to everybody.
+        grpc_host, grpc_port: of the gRPC door for other machines.
     """
 
     files: tuple[Path, ...] = ()
@@ -33,6 +36,8 @@ class HttpChoice:
     metrics_port: int | None = None
     keys_file: Path | None = None
     public_without_keys: bool = False
+    grpc_host: str | None = None
+    grpc_port: int | None = None
 
 
 def read_http_settings(choice: HttpChoice, warn: Callable[[str], None]) -> Settings | None:
@@ -53,6 +58,7 @@ def read_http_settings(choice: HttpChoice, warn: Callable[[str], None]) -> Setti
     from duologue.runtime.gateway.settings import load_settings
 
     settings = load_settings(choice.files, _flags(choice))
+    _check_grpc(settings.grpc.host)
     for note in settings.notes:
         warn(note)
     return settings
@@ -67,6 +73,15 @@ def explain_http_settings(choice: HttpChoice) -> tuple[list[Explained], tuple[st
     from duologue.runtime.gateway.setting_origins import explain_settings
 
     return explain_settings(choice.files, _flags(choice))
+
+
+def _check_grpc(host: str | None) -> None:
+    from duologue.runtime.errors import ConfigError
+    from duologue.runtime.gateway.settings import is_loopback
+
+    reason = None if host is None or is_loopback(host) else why_no_grpc_door()
+    if reason is not None:
+        raise ConfigError(reason)
 
 
 def _do_without(missing: str, choice: HttpChoice, warn: Callable[[str], None]) -> None:
@@ -90,6 +105,10 @@ def _flags(choice: HttpChoice) -> dict[str, Any]:
     if choice.public_without_keys:
         api["allow_public_without_keys"] = True
     flags: dict[str, Any] = {"api": api} if api else {}
+    if choice.grpc_host is not None:
+        flags["grpc"] = {"host": choice.grpc_host}
+        if choice.grpc_port is not None:
+            flags["grpc"]["port"] = choice.grpc_port
     if choice.keys_file is not None:
         flags["auth"] = {"keys_file": choice.keys_file}
     return flags

@@ -18,6 +18,7 @@ from duologue.cli.options import BundleOption, EngineChoice, EngineOption, JsonO
 from duologue.cli.serve_options import (
     ConfigOption,
     GraceOption,
+    GrpcHostOption,
     GrpcPortOption,
     HostOption,
     HttpPortOption,
@@ -45,6 +46,7 @@ def serve(
     engine: EngineOption = EngineChoice.AUTO,
     host: HostOption = None,
     grpc_port: GrpcPortOption = 8001,
+    grpc_host: GrpcHostOption = None,
     http_port: HttpPortOption = None,
     no_http: NoHttpOption = False,
     config: ConfigOption = None,
@@ -72,7 +74,14 @@ def serve(
     if num_ranks == 0:
         return
     choice = HttpChoice(
-        tuple(config or ()), host, http_port, metrics_port, keys_file, public_without_keys
+        tuple(config or ()),
+        host,
+        http_port,
+        metrics_port,
+        keys_file,
+        public_without_keys,
+        grpc_host,
+        None if grpc_host is None else grpc_port,
     )
     http = None if no_http else read_http_settings(choice, _warn)
     # With an HTTP door, Triton's own metrics are shown on that door's page.
@@ -81,7 +90,8 @@ def serve(
         ctx.obj.resolve_bundle(bundle),
         engine=engine.value,
         max_slots=max_slots,
-        grpc_port=grpc_port,
+        # Where gRPC has a door of its own, Triton behind it takes any port.
+        grpc_port=grpc_port if http is None or http.grpc.host is None else 0,
         http_port=triton_http_port,
         metrics_port=triton_metrics_port if http is None else 0,
         exit_timeout_s=math.ceil(grace),
@@ -126,7 +136,7 @@ def _facts(server: Server, gateway: Gateway | None) -> dict[str, Any]:
     own_metrics = server.metrics_url if gateway is None else gateway.metrics_url
     return {
         **server.describe(),
-        "grpc_url": server.grpc_url,
+        "grpc_url": (gateway and gateway.grpc_url) or server.grpc_url,
         "http_url": None if gateway is None else gateway.url,
         "triton_http_url": server.http_url,
         "metrics_url": own_metrics,

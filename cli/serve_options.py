@@ -13,7 +13,15 @@ HostOption = Annotated[
     typer.Option(
         "--host",
         help="Address of the HTTP door, 127.0.0.1 without it; a public one needs keys. Triton has "
-        "no authentication: gRPC always stays on 127.0.0.1.",
+        "no authentication and stays on 127.0.0.1.",
+    ),
+]
+GrpcHostOption = Annotated[
+    str | None,
+    typer.Option(
+        "--grpc-host",
+        help="Open gRPC to other machines at this address, at --grpc-port and with the same keys. "
+        "Only with a Triton that is new enough; the embedded one is not.",
     ),
 ]
 GrpcPortOption = Annotated[

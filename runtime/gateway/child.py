@@ -57,7 +57,8 @@ def main() -> int:
     except DuologueError as error:
         _say({"error": f"{type(error).__name__}: {error}"})
         return 1
-    _say({"url": server.url, "metrics_url": server.metrics_url})
+    urls = (server.url, server.metrics_url, server.grpc_url)
+    _say(dict(zip(("url", "metrics_url", "grpc_url"), urls, strict=True)))
     return _serve(server)
 
 

@@ -87,16 +87,35 @@ def is_welcome(headers: Headers, cors: CorsSettings) -> bool:
 
 
 def visitor_at(ring: KeyRing, connection: HTTPConnection, scope: str | None) -> Visitor:
-    """Who is calling.
+    """Who is calling over HTTP.
 
     Raises:
         AccessError: no key, or one that is unknown.
         ForbiddenError: the key does not go that far.
     """
-    key = find_key(ring, connection.headers)
+    host = connection.client.host if connection.client else ""
     request_id: str = getattr(connection.state, "request_id", "")
+    return visitor_with(ring, connection.headers, host, scope, request_id)
+
+
+def visitor_with(
+    ring: KeyRing, headers: Headers, host: str, scope: str | None, request_id: str = ""
+) -> Visitor:
+    """Who shows these headers.
+
+    Args:
+        ring: the keys that open the door.
+        headers: of the request, or its metadata.
+        host: where it comes from.
+        scope: how far the key must go; None takes any.
+        request_id: of this visit.
+
+    Raises:
+        AccessError: no key, or one that is unknown.
+        ForbiddenError: the key does not go that far.
+    """
+    key = find_key(ring, headers)
     if key is None:
-        host = connection.client.host if connection.client else ""
         return Visitor(request_id, f"address {host}")
     if scope is not None and not key.may(scope):
         raise ForbiddenError(f"the API key may not do this: it lacks the scope {scope!r}")

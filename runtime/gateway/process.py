@@ -31,6 +31,7 @@ class GatewayProcess:
     Attributes:
         url: base address of the HTTP door; valid once it has started.
         metrics_url: address of the metrics, or None when they are off.
+        grpc_url: "host:port" of the gRPC door for other machines, or None when it is closed.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class GatewayProcess:
         self._away: str | None = LOADING
         self.url = ""
         self.metrics_url: str | None = None
+        self.grpc_url: str | None = None
 
     @property
     def pid(self) -> int | None:
@@ -106,6 +108,7 @@ class GatewayProcess:
             self.stop(force=True)
             raise
         self.url, self.metrics_url = answer["url"], answer["metrics_url"]
+        self.grpc_url = answer["grpc_url"]
         self._keep_ports()
         self._tell(restarts=self._restarts)
         if self._away is None:
@@ -172,6 +175,8 @@ class GatewayProcess:
         api["port"] = _port_of(self.url)
         if self.metrics_url is not None:
             api["monitoring"]["metrics_port"] = _port_of(self.metrics_url.rpartition("/")[0])
+        if self.grpc_url is not None:
+            self._settings["grpc"]["port"] = _port_of(self.grpc_url)
 
     def __enter__(self) -> GatewayProcess:
         """Start the gateway."""

@@ -7,7 +7,8 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -18,7 +19,9 @@ from duologue.client import AsyncDialogueClient
 from duologue.runtime.errors import ConfigError, EngineError
 from duologue.runtime.gateway.app import create_app
 from duologue.runtime.gateway.connection import Client
+from duologue.runtime.gateway.grpc_gate import open_gate
 from duologue.runtime.gateway.house import House, build_house
+from duologue.runtime.gateway.listening import address_of, bound
 from duologue.runtime.gateway.metrics_app import create_metrics_app
 from duologue.runtime.gateway.settings import Settings
 
@@ -38,6 +41,7 @@ class GatewayServer:
 
     Attributes:
         house: what the routes share.
+        grpc_url: "host:port" of the gRPC door for other machines, or None when it is closed.
     """
 
     def __init__(
@@ -73,6 +77,8 @@ class GatewayServer:
             bundle_dir,
         )
         self._triton_metrics_url = triton_metrics_url
+        self._triton_url = grpc_url
+        self.grpc_url: str | None = None
         self._sockets: list[socket.socket] = []
         self._servers: list[uvicorn.Server] = []
         self._thread: threading.Thread | None = None
@@ -81,12 +87,12 @@ class GatewayServer:
     @property
     def url(self) -> str:
         """Base address of the HTTP door; valid once it has started."""
-        return _url(self._sockets[0])
+        return f"http://{address_of(self._sockets[0])}"
 
     @property
     def metrics_url(self) -> str | None:
         """Address of the metrics, or None when they are off."""
-        return f"{_url(self._sockets[1])}/metrics" if len(self._sockets) > 1 else None
+        return f"http://{address_of(self._sockets[1])}/metrics" if len(self._sockets) > 1 else None
 
     @property
     def is_running(self) -> bool:
@@ -106,6 +112,7 @@ class GatewayServer:
             house = self.house
             page = create_metrics_app(house.metrics, self._triton_metrics_url, house.keys)
             self._open(page, "api.monitoring.metrics", api.monitoring.metrics_port)
+        self._reserve_grpc()
         self._thread = threading.Thread(target=self._run, name="duologue-gateway", daemon=True)
         self._thread.start()
         deadline = time.monotonic() + START_TIMEOUT_S
@@ -114,6 +121,12 @@ class GatewayServer:
                 self.stop()
                 raise EngineError("the HTTP gateway did not start; the log says why")
             time.sleep(_POLL_S)
+
+    def _reserve_grpc(self) -> None:
+        grpc = self._settings.grpc
+        if grpc.host is not None:
+            with bound(grpc.host, grpc.port, "grpc") as listener:
+                self.grpc_url = address_of(listener)
 
     def model_away(self, reason: str) -> None:
         """End what waits for the model, and refuse what wants it, until it is back.
@@ -168,20 +181,12 @@ class GatewayServer:
             listener.close()
 
     def _open(self, app: ASGIApp, setting: str, port: int) -> None:
-        host = self._settings.api.host
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.socket(family)
         try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((host, port))
-        except OSError as error:
-            listener.close()
+            self._sockets.append(bound(self._settings.api.host, port, setting))
+        except ConfigError:
             for other in self._sockets:
                 other.close()
-            raise ConfigError(
-                f"{setting}.port {port} on {host} cannot be used: {error.strerror or error}"
-            ) from error
-        self._sockets.append(listener)
+            raise
         config = uvicorn.Config(
             app,
             log_config=None,
@@ -200,9 +205,21 @@ class GatewayServer:
         async def serve() -> None:
             self._loop = asyncio.get_running_loop()
             pairs = zip(self._servers, self._sockets, strict=True)
-            await asyncio.gather(*(server.serve(sockets=[at]) for server, at in pairs))
+            async with self._grpc_door():
+                await asyncio.gather(*(server.serve(sockets=[at]) for server, at in pairs))
 
         asyncio.run(serve())
+
+    @asynccontextmanager
+    async def _grpc_door(self) -> AsyncIterator[None]:
+        if self.grpc_url is None:
+            yield
+            return
+        gate = await open_gate(self.house, self._triton_url, self.grpc_url)
+        try:
+            yield
+        finally:
+            await gate.stop(_TELL_S)
 
     def __enter__(self) -> GatewayServer:
         """Start the gateway."""
@@ -217,8 +234,3 @@ class GatewayServer:
     ) -> None:
         """Stop the gateway."""
         self.stop()
-
-
-def _url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

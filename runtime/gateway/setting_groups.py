@@ -93,6 +93,18 @@ class ApiSettings(Section):
     monitoring: MonitoringSettings = MonitoringSettings()
 
 
+class GrpcSettings(Section):
+    """The gRPC door for other machines, with the same keys as HTTP.
+
+    Attributes:
+        host: address of the door; None leaves it closed, and Triton alone on loopback.
+        port: of the door; 0 picks a free one.
+    """
+
+    host: str | None = None
+    port: Port = 8001
+
+
 class AuthSettings(Section):
     """Who may call.
 

@@ -37,6 +37,7 @@ from duologue.runtime.gateway.setting_groups import (
     ApiSettings,
     AuthSettings,
     CacheSettings,
+    GrpcSettings,
     LoggingSettings,
     StorageSettings,
     VoiceSettings,
@@ -61,6 +62,7 @@ class Settings(BaseSettings):
 
     model_name: str = "duologue"
     api: ApiSettings = ApiSettings()
+    grpc: GrpcSettings = GrpcSettings()
     auth: AuthSettings = AuthSettings()
     logging: LoggingSettings = LoggingSettings()
     storage: StorageSettings = StorageSettings()
@@ -70,8 +72,14 @@ class Settings(BaseSettings):
 
     @property
     def is_public(self) -> bool:
-        """The address can be reached from other machines."""
-        return not is_loopback(self.api.host)
+        """An address can be reached from other machines."""
+        return self.public_host is not None
+
+    @property
+    def public_host(self) -> str | None:
+        """The first address that other machines can reach, or None."""
+        hosts = (self.api.host, self.grpc.host)
+        return next((host for host in hosts if host and not is_loopback(host)), None)
 
 
 def load_settings(
@@ -149,7 +157,7 @@ def _check_exposure(settings: Settings) -> None:
     has_keys = bool(settings.auth.keys) or settings.auth.keys_file is not None
     if settings.is_public and not has_keys and not settings.api.allow_public_without_keys:
         raise ConfigError(
-            f"api.host is {settings.api.host!r}, which other machines can reach, and no key is "
+            f"the host is {settings.public_host!r}, which other machines can reach, and no key is "
             "asked for; allowed: 127.0.0.1, keys in auth.keys_file or DUOLOGUE_AUTH__KEYS, or "
             "api.allow_public_without_keys: true"
         )

@@ -163,6 +163,7 @@ class FakeGateway:
 
     url = "http://127.0.0.1:9000"
     metrics_url = "http://127.0.0.1:9091/metrics"
+    grpc_url = None
     pid = None
 
     def __init__(self):
