@@ -2,8 +2,9 @@
 """Examples out of spoken dialogues: with the default voices alone, or with references in front.
 
 A reference stands where a voice stands when the model speaks: its transcript before the text,
-its codes before the speech (`runtime.text.prompt`). Nothing in it is learnt, so that without
-one the model says what the default voices say.
+its codes before the speech (`runtime.text.prompt`). Its first second is not learnt, so that
+without a reference the model begins as the default voices do; of the rest it learns how a voice
+goes on that it has heard.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ _FOR_SILENT_SPEAKER = 0.3
 _DEFAULT_LEFT_OUT = 0.5
 _MERGED = 0.5
 _CLIP_FRAMES = (15, 125)
+_NOT_LEARNT_FRAMES = 12
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,7 +102,8 @@ class ExampleMaker:
         side = self._text_side
         ids = encode_transcript(text, side.prompt, side.tokenizer)
         rows = build_row(ids, heard, side.tokens).astype(np.int32)
-        return Example(rows, codes.shape[1])
+        num_learnt = heard.shape[1] - (_NOT_LEARNT_FRAMES if references else 0)
+        return Example(rows, num_learnt)
 
     def _references(
         self, dialogue: SpokenDialogue, first: int, last: int, random: Random
