@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from duologue.runtime.backbone.base import BackboneSpec, PrefixHandle
@@ -42,8 +41,8 @@ class TorchPrefix:
 class TorchBackbone:
     """A `Backbone` in plain torch.
 
-    On a CPU the sequences of a decode step are computed one after the other: matrix products of
-    different height round differently there, and a sequence must not depend on its neighbours.
+    On a CPU the sequences of a decode step share matrix products of one fixed height, so that a
+    sequence does not depend, bit for bit, on its neighbours (see `torch_body.linear_in_groups`).
     On a GPU they share one batch, where the last bits may depend on its size.
 
     Args:
@@ -116,14 +115,7 @@ class TorchBackbone:
             EngineError: the rows do not fit the slots.
         """
         self._slots.check_decode(slots, input_ids)
-        if self._device != "cpu":
-            return self._wrap(self._forward(slots, input_ids[:, None]))
-        alone = [
-            self._forward([slot], row[None, None])
-            for slot, row in zip(slots, input_ids, strict=True)
-        ]
-        values = np.concatenate([self._wrap(hidden).values for hidden in alone])
-        return Logits(values, self.spec.lm.logit_offsets)
+        return self._wrap(self._forward(slots, input_ids[:, None]))
 
     def save_prefix(self, slot: int, num_rows: int) -> TorchPrefix:
         """Copy the keys and values of the first rows of a slot.

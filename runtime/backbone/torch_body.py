@@ -23,6 +23,9 @@ from duologue.runtime.config import LmConfig
 
 Tensor = torch.Tensor
 
+GROUP = 8
+"""Height of the products of a decode step on a CPU, always: see `linear_in_groups`."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KvCache:
@@ -40,11 +43,15 @@ class Rows:
         slots: B seats.
         positions: [B, S], the place of each row in its sequence.
         longest: rows that the longest of the B sequences holds afterwards.
+        seats: the B seats again, and
+        lengths: the rows that each holds afterwards, both for the host.
     """
 
     slots: Tensor
     positions: Tensor
     longest: int
+    seats: tuple[int, ...]
+    lengths: tuple[int, ...]
 
 
 class TorchBody:
@@ -73,6 +80,7 @@ class TorchBody:
     ) -> None:
         self.lm = lm
         self._attention_kind = attention
+        self._is_cpu = device.type == "cpu"
         stored = TensorFile(weights_path)
         self._weights = {
             name: _to_torch(stored.require(name, shape), dtype, device)
@@ -84,7 +92,7 @@ class TorchBody:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits [B, sum(V_c)] in float32 of what `forward` gave."""
-        return F.linear(hidden, self._weights[head_name(self.lm)]).float()
+        return self._project(head_name(self.lm), hidden[:, None])[:, 0].float()
 
     def forward(self, input_ids: Tensor, rows: Rows, cache: KvCache) -> Tensor:
         """Read rows [B, S, K] into the cache; returns the last, normed: [B, hidden size]."""
@@ -113,12 +121,16 @@ class TorchBody:
         keys, values = cache.keys[layer], cache.values[layer]
         keys[rows.slots[:, None], :, rows.positions] = key
         values[rows.slots[:, None], :, rows.positions] = value
-        mixed = self._mix(
-            query.transpose(1, 2),
-            keys[rows.slots, :, : rows.longest],
-            values[rows.slots, :, : rows.longest],
-            rows,
-        )
+        query = query.transpose(1, 2)
+        if self._is_cpu and query.shape[2] == 1:
+            mixed = _mix_row_by_row(query, keys, values, rows)
+        else:
+            mixed = self._mix(
+                query,
+                keys[rows.slots, :, : rows.longest],
+                values[rows.slots, :, : rows.longest],
+                rows,
+            )
         return self._project(f"{prefix}o_proj.weight", mixed.transpose(1, 2).flatten(2))
 
     def _mix(self, query: Tensor, keys: Tensor, values: Tensor, rows: Rows) -> Tensor:
@@ -135,6 +147,9 @@ class TorchBody:
         return F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, enable_gqa=True)
 
     def _project(self, name: str, values: Tensor) -> Tensor:
+        """Multiply [B, S, in] with a weight."""
+        if self._is_cpu and values.shape[1] == 1:
+            return linear_in_groups(values[:, 0], self._weights[name])[:, None]
         return F.linear(values, self._weights[name])
 
     def _norm(self, name: str, values: Tensor) -> Tensor:
@@ -148,6 +163,36 @@ class TorchBody:
         cos, sin = self._cos[positions][:, :, None], self._sin[positions][:, :, None]
         first, second = heads.chunk(2, dim=-1)
         return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+
+
+def linear_in_groups(values: Tensor, weight: Tensor) -> Tensor:
+    """Multiply [B, in] with [out, in], always `GROUP` rows at a time.
+
+    Products of different height round differently on a CPU. In products of one height a row's
+    bits depend neither on its place nor on the other rows, zeros that fill it up included.
+    """
+    if len(values) > GROUP:
+        return torch.cat([linear_in_groups(group, weight) for group in values.split(GROUP)])
+    missing = GROUP - len(values)
+    filled = F.pad(values, (0, 0, 0, missing)) if missing else values
+    return F.linear(filled, weight)[: len(values)]
+
+
+def _mix_row_by_row(query: Tensor, keys: Tensor, values: Tensor, rows: Rows) -> Tensor:
+    """Attention of one new row [B, heads, 1, head_dim] per sequence over all rows of its slot.
+
+    Each over its own length: no mask, no copy of keys, and nothing that depends on neighbours.
+    """
+    mixed = [
+        F.scaled_dot_product_attention(
+            query[place : place + 1],
+            keys[seat : seat + 1, :, :length],
+            values[seat : seat + 1, :, :length],
+            enable_gqa=True,
+        )
+        for place, (seat, length) in enumerate(zip(rows.seats, rows.lengths, strict=True))
+    ]
+    return torch.cat(mixed) if len(mixed) > 1 else mixed[0]
 
 
 def attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
@@ -173,8 +218,13 @@ def attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
 def make_rows(slots: Sequence[int], starts: Sequence[int], num_rows: int, device: str) -> Rows:
     """Rows [start, start + num_rows) of each slot."""
     first = torch.tensor(list(starts), device=device)[:, None]
-    positions = first + torch.arange(num_rows, device=device)
-    return Rows(torch.tensor(list(slots), device=device), positions, max(starts) + num_rows)
+    return Rows(
+        slots=torch.tensor(list(slots), device=device),
+        positions=first + torch.arange(num_rows, device=device),
+        longest=max(starts) + num_rows,
+        seats=tuple(slots),
+        lengths=tuple(start + num_rows for start in starts),
+    )
 
 
 def _to_torch(stored: StoredTensor, dtype: torch.dtype, device: torch.device) -> Tensor:
