@@ -96,12 +96,16 @@ class CodesCache:
         if is_crowded:
             self.sweep()
 
-    def sweep(self) -> None:
-        """Remove records without a voice, and files without a record."""
-        with self._database.writing() as db:
+    def sweep(self, *, patient: bool = True) -> None:
+        """Remove records without a voice, and files without a record.
+
+        Args:
+            patient: wait for other writers.
+        """
+        with self._database.writing(patient=patient) as db:
             voices = select(VOICES.c.audio_sha256)
             db.execute(delete(CODES).where(CODES.c.audio_sha256.not_in(voices)))
-        with self._database.writing() as db:
+        with self._database.writing(patient=patient) as db:
             rows = db.execute(select(CODES.c.audio_sha256, CODES.c.codec_version)).all()
             self._files.sweep({_name(row.audio_sha256, row.codec_version) for row in rows})
 

@@ -58,7 +58,7 @@ CODES = Table(
     Column("used", Integer, nullable=False, index=True),
 )
 
-_IS_WRITER = "duologue_is_writer"
+_WRITES = "duologue_writes"
 
 
 class Database:
@@ -75,14 +75,16 @@ class Database:
     def __init__(self, path: Path, *, busy_timeout_s: float) -> None:
         self._path = path
         self._engine = _open(path, busy_timeout_s)
-        with self.writing() as db:
+        with self.reading() as db:
             found = db.exec_driver_sql("PRAGMA user_version").scalar_one()
-            if found not in (0, SCHEMA_VERSION):
-                raise StoreUnavailableError(
-                    f"{path} has version {found}; allowed: {SCHEMA_VERSION}, or a newer duologue"
-                )
-            _METADATA.create_all(db)
-            db.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        if found not in (0, SCHEMA_VERSION):
+            raise StoreUnavailableError(
+                f"{path} has version {found}; allowed: {SCHEMA_VERSION}, or a newer duologue"
+            )
+        if found == 0:
+            with self.writing() as db:
+                _METADATA.create_all(db)
+                db.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -91,9 +93,13 @@ class Database:
             yield db
 
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
-        """A transaction that holds the write lock from its beginning to its end."""
-        engine = self._engine.execution_options(**{_IS_WRITER: True})
+    def writing(self, *, patient: bool = True) -> Iterator[Connection]:
+        """A transaction that holds the write lock from its beginning to its end.
+
+        Args:
+            patient: wait for other writers; else fail at once if there is one.
+        """
+        engine = self._engine.execution_options(**{_WRITES: "patient" if patient else "now"})
         with self._translated(), engine.begin() as db:
             yield db
 
@@ -124,7 +130,9 @@ def _open(path: Path, busy_timeout_s: float) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        is_writer = connection.get_execution_options().get(_IS_WRITER)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writer else "BEGIN")
+        writes = connection.get_execution_options().get(_WRITES)
+        wait_ms = 0 if writes == "now" else round(1000 * busy_timeout_s)
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {wait_ms}")
+        connection.exec_driver_sql("BEGIN" if writes is None else "BEGIN IMMEDIATE")
 
     return engine

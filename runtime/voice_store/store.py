@@ -8,6 +8,8 @@ with VoiceStore(folder) as store:
 
 from __future__ import annotations
 
+import dataclasses
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +28,7 @@ from duologue.runtime.voice_store.types import (
     NoSuchVoiceError,
     StoredVoice,
     StoreFullError,
+    StoreUnavailableError,
     VoiceDetails,
     check_time,
 )
@@ -68,7 +71,9 @@ class VoiceStore:
         self._audio = FileTree(folder / "audio")
         self._database = Database(folder / DATABASE_FILE, busy_timeout_s=busy_timeout_s)
         self._codes = CodesCache(self._database, FileTree(folder / "codes"), max_codes_bytes)
-        self._sweep()
+        # Who is writing now sweeps, too: opening waits for nobody.
+        with suppress(StoreUnavailableError):
+            self._sweep(patient=False)
 
     def add(
         self,
@@ -95,31 +100,24 @@ class VoiceStore:
         """
         name = check_voice_name(name)
         validate_reference_audio(audio.samples, audio.sample_rate_hz)
-        samples = mono(audio.samples)
-        data = write_float_wav(samples, audio.sample_rate_hz)
-        digest, now = sha256_of(data), _now()
-        consent_at = check_time(consent_at) if consent_at else now
-        with self._database.writing() as db, disk_errors():
-            before = _find(db, name)
-            if before is not None and not replace:
-                raise NameTakenError(f"a voice {name!r} exists already; remove it first")
-            voice = StoredVoice(
-                name=name,
-                details=details,
-                consent_at=consent_at,
-                version=1 if before is None else before.version + 1,
-                audio_sha256=digest,
-                sample_rate_hz=audio.sample_rate_hz,
-                duration_s=len(samples) / audio.sample_rate_hz,
-                created_at=now,
-            )
-            db.execute(delete(VOICES).where(VOICES.c.name == name))
-            self._check_room(db, len(data))
-            self._audio.write(_audio_name(digest), data)
-            db.execute(insert(VOICES).values(num_bytes=len(data), **voice.as_json()))
-        if before is not None and before.audio_sha256 != digest:
+        data = write_float_wav(mono(audio.samples), audio.sample_rate_hz)
+        now = _now()
+        voice = StoredVoice(
+            name=name,
+            details=details,
+            consent_at=check_time(consent_at) if consent_at else now,
+            version=1,
+            audio_sha256=sha256_of(data),
+            sample_rate_hz=audio.sample_rate_hz,
+            duration_s=len(audio.samples) / audio.sample_rate_hz,
+            created_at=now,
+        )
+        before = self._insert(voice, data, replace)
+        if before is None:
+            return voice
+        if before.audio_sha256 != voice.audio_sha256:
             self._sweep()
-        return voice
+        return dataclasses.replace(voice, version=before.version + 1)
 
     def get(self, name: str) -> StoredVoice:
         """One voice.
@@ -188,6 +186,20 @@ class VoiceStore:
         """Close the database."""
         self._database.close()
 
+    def _insert(self, voice: StoredVoice, data: bytes, replace: bool) -> StoredVoice | None:
+        """File and record in one transaction; gives the voice that had the name before."""
+        with self._database.writing() as db, disk_errors():
+            before = _find(db, voice.name)
+            if before is not None:
+                if not replace:
+                    raise NameTakenError(f"a voice {voice.name!r} exists already; remove it first")
+                voice = dataclasses.replace(voice, version=before.version + 1)
+                db.execute(delete(VOICES).where(VOICES.c.name == voice.name))
+            self._check_room(db, len(data))
+            self._audio.write(_audio_name(voice.audio_sha256), data)
+            db.execute(insert(VOICES).values(num_bytes=len(data), **voice.as_json()))
+        return before
+
     def _check_room(self, db: Connection, num_bytes: int) -> None:
         taken = int(db.execute(select(func.sum(VOICES.c.num_bytes))).scalar() or 0)
         if taken + num_bytes > self._max_audio_bytes:
@@ -196,12 +208,12 @@ class VoiceStore:
                 f"allowed: {self._max_audio_bytes} altogether"
             )
 
-    def _sweep(self) -> None:
+    def _sweep(self, *, patient: bool = True) -> None:
         """Remove what no record names: leftovers of killed processes, and removed voices."""
-        with self._database.writing() as db, disk_errors():
+        with self._database.writing(patient=patient) as db, disk_errors():
             digests = db.execute(select(VOICES.c.audio_sha256)).scalars()
             self._audio.sweep({_audio_name(digest) for digest in digests})
-        self._codes.sweep()
+        self._codes.sweep(patient=patient)
 
     def __enter__(self) -> VoiceStore:
         return self

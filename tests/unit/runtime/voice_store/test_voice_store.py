@@ -203,7 +203,19 @@ def test_a_lock_that_stays_is_told_of_while_reading_goes_on(tmp_path: Path) -> N
         store.add("b", reference(seed=1), VoiceDetails())
 
 
-ADD_TEN = """
+def test_opening_waits_for_nobody(tmp_path: Path) -> None:
+    with VoiceStore(tmp_path) as store:
+        store.add("a", reference(), VoiceDetails())
+    holder = sqlite3.connect(tmp_path / DATABASE_FILE, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    try:
+        with VoiceStore(tmp_path, busy_timeout_s=3600) as store:
+            assert store.get("a").name == "a"
+    finally:
+        holder.close()
+
+
+ADD_FIVE = """
 import sys
 from pathlib import Path
 from sounds import reference
@@ -223,7 +235,7 @@ def test_several_processes_share_a_store(tmp_path: Path) -> None:
     support = Path(__file__).parents[3] / "support"
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", ADD_TEN, str(tmp_path / "store"), str(who)],
+            [sys.executable, "-c", ADD_FIVE, str(tmp_path / "store"), str(who)],
             env={"PYTHONPATH": str(support), "OMP_NUM_THREADS": "1"},
             stderr=subprocess.PIPE,
         )
