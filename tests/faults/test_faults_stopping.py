@@ -100,7 +100,8 @@ def test_f14_a_second_signal_does_not_wait(judge: Judge, tmp_path: Path) -> None
         server.signal(signal.SIGTERM)
         status = server.wait(60)
         took_s = time.monotonic() - start
-        judge("F14", "second SIGTERM: ends at once", f"{took_s:.1f} s", took_s <= SLACK_S)
+        told = f"{took_s:.1f} s of 600 s"
+        judge("F14", "second SIGTERM: does not wait", told, took_s <= 2 * SLACK_S)
         assert status != 0
         wait_for(lambda: not server.leftovers(processes), 10)
 

@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +123,7 @@ class LiveServe(Gateway):
     def gateway(self) -> int:
         """Process of the HTTP gateway."""
         children = psutil.Process(self.pid).children()
-        (found,) = (c.pid for c in children if "duologue.runtime.gateway.child" in c.cmdline())
+        (found,) = (child.pid for child in children if _is_gateway(child))
         return found
 
     def processes(self) -> dict[int, str]:
@@ -131,8 +131,8 @@ class LiveServe(Gateway):
         names = {self.pid: "serve", **self.stubs()}
         for child in psutil.Process(self.pid).children(recursive=True):
             if child.pid not in names:
-                is_gateway = "duologue.runtime.gateway.child" in child.cmdline()
-                names[child.pid] = "gateway" if is_gateway else child.name()
+                with suppress(psutil.NoSuchProcess):  # a zombie counts as none, too
+                    names[child.pid] = "gateway" if _is_gateway(child) else child.name()
         return names
 
     def rss_bytes(self) -> int:
@@ -228,6 +228,10 @@ def answer_of(server: LiveServe, body: Mapping[str, Any]) -> Iterator[socket.soc
 def dialogue(**fields: Any) -> dict[str, Any]:
     """A body that asks for a long dialogue as raw audio."""
     return {"input": LONG, "response_format": "pcm", "max_new_tokens": 1500, **fields}
+
+
+def _is_gateway(process: psutil.Process) -> bool:
+    return "duologue.runtime.gateway.child" in process.cmdline()
 
 
 def _own_bytes(pid: int) -> int:
