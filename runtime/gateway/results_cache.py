@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import diskcache
 
+from duologue.runtime.errors import ConfigError
 from duologue.runtime.gateway.logs import log_event
 
 _DIGEST_BYTES = 32
@@ -48,6 +49,9 @@ class DiskResults:
         folder: made if it is not there.
         max_bytes: of all entries; what was not asked for longest makes room.
         ttl_s: after which an entry is forgotten.
+
+    Raises:
+        ConfigError: the folder cannot be used.
     """
 
     def __init__(self, folder: Path, *, max_bytes: int, ttl_s: float) -> None:
@@ -55,13 +59,16 @@ class DiskResults:
         self._max_bytes = max_bytes
         # Each entry that comes in pushes out two old ones from three quarters on; where that is
         # not enough, as many as it takes go at once.
-        self._cache = diskcache.Cache(
-            str(folder),
-            disk=_PlainDisk,
-            size_limit=3 * max_bytes // 4,
-            cull_limit=2,
-            eviction_policy="least-recently-used",
-        )
+        try:
+            self._cache = diskcache.Cache(
+                str(folder),
+                disk=_PlainDisk,
+                size_limit=3 * max_bytes // 4,
+                cull_limit=2,
+                eviction_policy="least-recently-used",
+            )
+        except (OSError, sqlite3.Error) as error:
+            raise ConfigError(f"storage.cache_dir {folder} cannot be used: {error}") from error
 
     def get(self, key: str) -> bytes | None:
         """See `ResultsCache`; an entry whose bytes have changed on the disk is none."""

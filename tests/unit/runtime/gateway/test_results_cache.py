@@ -17,6 +17,7 @@ from sounds import noise
 
 from duologue.client.errors import EngineError
 from duologue.client.types import Voice
+from duologue.runtime.errors import ConfigError
 from duologue.runtime.gateway.metrics import Metrics
 from duologue.runtime.gateway.results_cache import DiskResults
 from duologue.runtime.gateway.results_client import ResultsClient, result_key
@@ -135,6 +136,12 @@ def test_an_entry_that_was_damaged_on_the_disk_is_none(cache: DiskResults, tmp_p
     (path,) = (tmp_path / "results").rglob("*.val")
     path.write_bytes(path.read_bytes()[:-8])
     assert cache.get("k") is None
+
+
+def test_a_folder_that_cannot_be_used_is_a_wrong_setting(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(ConfigError, match="cannot be used"):
+        DiskResults(tmp_path / "file" / "results", max_bytes=1_000_000, ttl_s=60)
 
 
 def test_chunks_are_packed_and_read_back_as_they_were() -> None:
