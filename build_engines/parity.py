@@ -82,7 +82,9 @@ def measure_parity(bundle: Bundle, directory: Path) -> dict[str, dict[str, Any]]
     reference = dataclasses.replace(bundle, engines={"torch": dict(_REFERENCE_LM)})
     wanted = _run_lm(load_backbone(reference, directory, engine="torch"))
     for key in _BACKBONES:
-        if bundle.engines.get(key, {}).get("status") == BUILT:
+        entry = bundle.engines.get(key, {})
+        # An engine that is split runs on its ranks alone.
+        if entry.get("status") == BUILT and entry.get("tensor_parallel", 1) == 1:
             found = _run_lm(load_backbone(bundle, directory, engine=key))
             report[key] = _compare(found, wanted)
     wanted = _run_codec(load_codec(bundle, directory, "torch"))
