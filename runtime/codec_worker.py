@@ -2,13 +2,14 @@
 """The thread that turns due windows into samples, so that the decode loop never waits for audio.
 
 Windows of equal length are decoded together, whichever streams they belong to; the windows of
-one stream are decoded in order.
+one stream are decoded in order. The stream whose listener runs dry first comes first.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 
 import numpy as np
@@ -65,19 +66,15 @@ class CodecWorker:
             self._decode([(job, window) for job, window in batch if job.stream.check()])
 
     def _take(self) -> list[tuple[Job, CodeWindow]]:
-        """The window that waits longest, and the next windows of others if as long as it."""
-        batch: list[tuple[Job, CodeWindow]] = []
-        length = next(iter(self._pending.values()))[0].codes.shape[1]
-        for job, windows in list(self._pending.items()):
-            if windows[0].codes.shape[1] != length:
-                continue
-            batch.append((job, windows.popleft()))
-            # A stream with more windows goes to the end of the line.
-            del self._pending[job]
-            if windows:
-                self._pending[job] = windows
-            if len(batch) == self._max_batch:
-                break
+        """The most urgent stream's window, and the next most urgent of others if as long as it."""
+        now_s = time.monotonic()
+        ordered = sorted(self._pending, key=lambda job: job.stream.ahead_s(now_s))
+        length = self._pending[ordered[0]][0].codes.shape[1]
+        alike = [job for job in ordered if self._pending[job][0].codes.shape[1] == length]
+        batch = [(job, self._pending[job].popleft()) for job in alike[: self._max_batch]]
+        for job, _ in batch:
+            if not self._pending[job]:
+                del self._pending[job]
         return batch
 
     def _decode(self, batch: list[tuple[Job, CodeWindow]]) -> None:

@@ -49,6 +49,11 @@ class Job:
         self._is_complete = False
 
     @property
+    def wants_audio(self) -> bool:
+        """A listener may be waiting for it."""
+        return not self._codes_only
+
+    @property
     def frames(self) -> IntArray:
         """All frames so far, [K, T]."""
         return self._buffer[:, : self._num_frames]

@@ -57,6 +57,7 @@ class SpeechStream:
         self._delivered_samples = 0
         self._acknowledged_samples = 0
         self._taken_samples = 0
+        self._since_s = time.monotonic()
         self.ring: Callable[[], None] = lambda: None
         """Wakes the engine; set by it when it takes the request on."""
 
@@ -113,6 +114,19 @@ class SpeechStream:
                 return self._planned_samples - self._taken_samples >= self._max_backlog_samples
             return self._planned_samples - self._acknowledged_samples >= self._max_ahead_samples
 
+    def ahead_s(self, now_s: float, *, planned: bool = False) -> float:
+        """Seconds of audio that a listener still has who plays from the first chunk on.
+
+        Before the first chunk is out: minus the seconds that the listener waits for it.
+
+        Args:
+            now_s: on the monotonic clock.
+            planned: count audio too whose windows are on their way to the codec.
+        """
+        with self._lock:
+            num_samples = self._planned_samples if planned else self._delivered_samples
+            return num_samples / self.sample_rate_hz - (now_s - self._since_s)
+
     @property
     def delivered_samples(self) -> int:
         """Samples handed out so far."""
@@ -134,6 +148,8 @@ class SpeechStream:
         with self._lock:
             if self._ended:
                 return
+            if self._delivered_samples == 0:
+                self._since_s = time.monotonic()
             self._ended = chunk.is_last
             self._codes = codes if chunk.is_last else None
             self._delivered_samples += len(chunk.samples)

@@ -61,7 +61,9 @@ RULES: dict[str, tuple[str, ...]] = {
         "runtime.lm",
         "runtime.backbone",
         "runtime.codec_worker",
+        "runtime.prefix_cache",
     ),
+    "runtime.prefix_cache": (*LEAVES, "runtime.backbone.base"),
     "runtime.synthesizer": ("runtime", "models"),
     "runtime.batch": (
         *LEAVES,

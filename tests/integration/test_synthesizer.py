@@ -56,6 +56,18 @@ def test_32_streams_at_once_equal_their_solo_runs(synthesizer: Synthesizer) -> N
         np.testing.assert_array_equal(_samples(stream), solo[index])
 
 
+def test_what_is_restored_from_earlier_prompts_changes_no_sample() -> None:
+    text = "[S1]" + "The same words again. " * 12 + "[S2]Yes."
+    request = SpeechRequest(text, seed=4, max_frames=30)
+    with Synthesizer.load("noise", engine="onnx", max_slots=4) as fresh:
+        runs = [_samples(fresh.submit(request)) for _ in range(4)]
+        stats = fresh.stats.prefixes
+    assert stats.hits == 2
+    assert stats.rows_restored >= 2 * 128
+    for run in runs[1:]:
+        np.testing.assert_array_equal(run, runs[0])
+
+
 def test_neighbours_that_cancel_change_nothing(synthesizer: Synthesizer) -> None:
     alone = _samples(synthesizer.submit(_request(7)))
     neighbours = [synthesizer.submit(_request(index)) for index in range(20, 28)]

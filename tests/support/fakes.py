@@ -69,6 +69,19 @@ BUNDLE = Bundle(
 )
 
 
+@dataclass(frozen=True)
+class FakePrefix:
+    """A slot's state behind its first rows; a row counts as one byte."""
+
+    num_rows: int
+    digest: bytes
+    rows: list[IntArray]
+
+    @property
+    def num_bytes(self) -> int:
+        return self.num_rows
+
+
 @dataclass
 class FakeBackbone:
     """Its scores are a hash of all rows that a slot has seen, so no mix-up goes unnoticed.
@@ -89,10 +102,11 @@ class FakeBackbone:
     released: list[int] = field(default_factory=list)
     _digests: dict[int, bytes] = field(default_factory=dict)
     _num_rows: dict[int, int] = field(default_factory=dict)
+    _read_rows: dict[int, list[IntArray]] = field(default_factory=dict)
 
     @property
     def spec(self) -> BackboneSpec:
-        return BackboneSpec(LM, "fake", "none", self.max_slots, self.max_rows, 0)
+        return BackboneSpec(LM, "fake", "none", self.max_slots, self.max_rows, 1)
 
     def prefill(
         self, slot: int, input_ids: IntArray, start: int = 0, *, is_last: bool = True
@@ -113,7 +127,20 @@ class FakeBackbone:
             self._read(slot, row[None])
         return self._logits(slots)
 
+    def save_prefix(self, slot: int, num_rows: int) -> FakePrefix:
+        assert self._num_rows[slot] >= num_rows
+        digest = b""
+        for row in self._read_rows[slot][:num_rows]:
+            digest = hashlib.sha256(digest + row.tobytes()).digest()
+        return FakePrefix(num_rows, digest, self._read_rows[slot][:num_rows])
+
+    def load_prefix(self, slot: int, handle: FakePrefix) -> None:
+        assert slot not in self._num_rows, "a prefix goes into an empty slot"
+        self._num_rows[slot], self._digests[slot] = handle.num_rows, handle.digest
+        self._read_rows[slot] = list(handle.rows)
+
     def release(self, slot: int) -> None:
+        self._read_rows.pop(slot, None)
         self.released.append(slot)
         self._digests.pop(slot, None)
         self._num_rows.pop(slot, None)
@@ -125,6 +152,7 @@ class FakeBackbone:
         for row in rows:
             before = self._digests.get(slot, b"")
             self._digests[slot] = hashlib.sha256(before + row.tobytes()).digest()
+            self._read_rows.setdefault(slot, []).append(row.copy())
         self._num_rows[slot] = self._num_rows.get(slot, 0) + len(rows)
         assert self._num_rows[slot] <= self.max_rows, "more rows than a slot holds"
 

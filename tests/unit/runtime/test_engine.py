@@ -34,10 +34,22 @@ SCRIPT = Script((Turn(1, "one two"), Turn(2, "three")))
 class Bench:
     """An engine on fakes."""
 
-    def __init__(self, backbone: fakes.FakeBackbone, codec: fakes.FakeCodec, max_waiting: int):
+    def __init__(
+        self,
+        backbone: fakes.FakeBackbone,
+        codec: fakes.FakeCodec,
+        max_waiting: int,
+        prefix_bytes: int = 0,
+    ):
         self.backbone, self.codec = backbone, codec
         self.worker = CodecWorker(codec, max_batch=8)
-        self.engine = Engine(backbone, self.worker, max_waiting=max_waiting, max_prefill_rows=8)
+        self.engine = Engine(
+            backbone,
+            self.worker,
+            max_waiting=max_waiting,
+            max_prefill_rows=8,
+            prefix_bytes=prefix_bytes,
+        )
 
     def start(self, seed: int = 0, max_frames: int = 40, **options: Any) -> SpeechStream:
         codes_only = options.pop("codes_only", False)
@@ -88,8 +100,10 @@ def bench() -> Iterator[Any]:
         backbone: fakes.FakeBackbone | None = None,
         codec: fakes.FakeCodec | None = None,
         max_waiting: int = 100,
+        prefix_bytes: int = 0,
     ) -> Bench:
-        made = Bench(backbone or fakes.FakeBackbone(), codec or fakes.FakeCodec(), max_waiting)
+        backbone, codec = backbone or fakes.FakeBackbone(), codec or fakes.FakeCodec()
+        made = Bench(backbone, codec, max_waiting, prefix_bytes)
         benches.append(made)
         return made
 
@@ -127,6 +141,22 @@ def test_a_stream_does_not_depend_on_its_neighbours(bench: Any) -> None:
         np.testing.assert_array_equal(_join(list(stream)), alone[seed])
     crowd.await_idle()
     assert sorted(set(crowd.backbone.released)) == [0, 1, 2, 3, 4]
+
+
+def test_kept_prefixes_change_no_sample(bench: Any) -> None:
+    plain, keeping = bench(), bench(prefix_bytes=10**6)
+    seeds = [18, 13, 18, 18, 13, 13, 18]
+    for seed in seeds:
+        np.testing.assert_array_equal(
+            _join(list(keeping.start(seed=seed))), _join(list(plain.start(seed=seed)))
+        )
+    streams = [keeping.start(seed=seed) for seed in seeds]
+    for seed, stream in zip(seeds, streams, strict=True):
+        np.testing.assert_array_equal(_join(list(stream)), _join(list(plain.start(seed=seed))))
+    stats = keeping.engine.stats.prefixes
+    assert (stats.lookups, plain.engine.stats.prefixes.lookups) == (2 * len(seeds), 0)
+    assert stats.hits >= 8
+    assert stats.rows_restored >= 8 * stats.hits
 
 
 def test_a_cap_ends_with_length_after_exactly_so_many_frames(bench: Any) -> None:

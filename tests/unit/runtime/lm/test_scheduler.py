@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from duologue.runtime.errors import CapacityError
-from duologue.runtime.lm.scheduler import Scheduler
+from duologue.runtime.lm.scheduler import RELAXED_S, URGENT_S, Scheduler
 from duologue.runtime.lm.sequence import SequenceStatus
 
 
@@ -97,3 +97,40 @@ def test_slots_are_never_shared_nor_lost(actions: list[str], max_slots: int) -> 
         assert len(seats) == len(set(seats)) <= max_slots
         assert {each.slot for each in scheduler.running} == set(seats)
         assert len(scheduler.running) + len(scheduler.waiting) == len(alive)
+
+
+def _running(scheduler: Scheduler, num_rows: int = 3, *, is_read: bool) -> Any:
+    one = sequence(num_rows)
+    scheduler.add(one)
+    scheduler.schedule()
+    one.num_prefilled = num_rows if is_read else 0
+    return one
+
+
+def test_the_prompt_of_the_most_urgent_listener_is_read_first() -> None:
+    scheduler = Scheduler(max_slots=3, max_waiting=0, max_prefill_rows=2)
+    first, second, third = (_running(scheduler, is_read=False) for _ in range(3))
+    piece = scheduler.schedule(ahead_s={first: -0.1, second: 0.2, third: -0.4}).prefill
+    assert piece is not None
+    assert piece.sequence is third
+    alike = scheduler.schedule().prefill
+    assert alike is not None
+    assert alike.sequence is first
+
+
+@given(st.lists(st.tuples(st.booleans(), st.none() | st.floats(-5, 20)), max_size=8), st.booleans())
+def test_only_the_relaxed_rest_and_only_while_somebody_is_urgent(
+    listeners: list[tuple[bool, float | None]], may_rest: bool
+) -> None:
+    scheduler = Scheduler(max_slots=8, max_waiting=0, max_prefill_rows=2)
+    running = [_running(scheduler, is_read=is_read) for is_read, _ in listeners]
+    known = zip(running, listeners, strict=True)
+    ahead_s = {one: ahead for one, (_, ahead) in known if ahead is not None}
+    batch = scheduler.schedule(ahead_s=ahead_s, may_rest=may_rest)
+    resting = [one for one in running if one.is_prefilled and one not in batch.decode]
+    is_anyone_urgent = any(ahead < URGENT_S for ahead in ahead_s.values())
+    assert not resting or (may_rest and is_anyone_urgent)
+    assert all(ahead_s[one] > RELAXED_S for one in resting)
+    assert batch.is_full == (not resting)
+    if may_rest and is_anyone_urgent:
+        assert all(ahead_s.get(one, 0.0) <= RELAXED_S for one in batch.decode)
