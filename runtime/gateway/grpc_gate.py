@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 import grpc
@@ -115,7 +115,7 @@ class _Gate(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc
             if request is None:
                 return
             _check_model(request, STREAM_MODELS)
-            place = nullcontext()
+            place: AbstractContextManager[None] = nullcontext()
             if any(tensor.name == contract.SCRIPT.name for tensor in request.inputs):
                 self._house.rates.take(visitor)
                 place = self._house.admission.admitted(visitor)

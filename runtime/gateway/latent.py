@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import math
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,8 @@ MAX_LATENT_BYTES = 20_000_000
 # What MegaTTS3's encoder makes: [1, T, 32].
 LATENT_CHANNELS = 32
 _MAX_HEADER_BYTES = 10_000
+# NumPy's own types do not know these functions.
+_FORMAT: Any = np.lib.format
 
 
 def check_latent(data: bytes) -> int:
@@ -37,12 +40,10 @@ def check_latent(data: bytes) -> int:
         raise VoiceError(f"voice_latent has {len(data)} bytes; allowed: {MAX_LATENT_BYTES}")
     file = io.BytesIO(data)
     try:
-        version = np.lib.format.read_magic(file)
+        version = _FORMAT.read_magic(file)
         if version != (1, 0):
             raise ValueError(f"version {version}")
-        shape, _, dtype = np.lib.format.read_array_header_1_0(
-            file, max_header_size=_MAX_HEADER_BYTES
-        )
+        shape, _, dtype = _FORMAT.read_array_header_1_0(file, max_header_size=_MAX_HEADER_BYTES)
     except (ValueError, EOFError, SyntaxError, RecursionError, MemoryError) as error:
         raise VoiceError("voice_latent is no .npy file of version 1.0") from error
     if dtype != np.dtype("<f4"):

@@ -12,7 +12,6 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections.abc import Mapping, Sequence
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +114,9 @@ def load_layered(
     layers, notes = read_files(files)
     layers += read_platform_variables(present)
     notes += note_platform_variables(present)
-    below = reduce(merge, (layer.values for layer in layers), {})
+    below: dict[str, Any] = {}
+    for layer in layers:
+        below = merge(below, layer.values)
 
     class Sourced(Settings):
         @classmethod

@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from duologue.client.errors import (
     DeadlineError,
@@ -227,6 +227,7 @@ class _Visit:
             self._wanted.door, self.outcome, took_s, rtf, is_our_fault=is_ours
         )
         with_text = self._house.settings.logging.with_text
+        text: dict[str, Any] = {"script": self._wanted.script} if with_text else {}
         # The bare number comes first: log analysis of the MegaTTS3 platform averages field 4.
         log_event(
             logging.INFO,
@@ -236,5 +237,5 @@ class _Visit:
             outcome=self.outcome,
             took_s=took_s,
             audio_s=self._audio_s,
-            **({"script": self._wanted.script} if with_text else {}),
+            **text,
         )
