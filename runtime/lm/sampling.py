@@ -102,6 +102,16 @@ def choose(logits: Logits, sequences: Rows[Sequence]) -> IntArray:
     return chosen.reshape(len(sequences), -1)
 
 
+def sound_rows(logits: Logits) -> BoolArray:
+    """Which rows can be chosen from: whatever goes wrong in a model ends as no number [B].
+
+    One score per channel is looked at, since all of them come from one hidden state.
+    """
+    first: FloatArray = logits.values[:, list(logits.offsets[:-1])]
+    sound: BoolArray = ~(np.isnan(first) | np.isposinf(first)).any(axis=1)
+    return sound
+
+
 def _blocks(
     values: FloatArray, offsets: tuple[int, ...], sequences: Rows[Sequence]
 ) -> list[ScoreBlock]:
