@@ -20,6 +20,7 @@ from rich.console import Console
 from duologue.build_engines.codec_checkpoint import load_codec_checkpoint, write_codec_weights
 from duologue.finetune.codec_trainer import CONFIG_FILE, WEIGHTS_FILE
 from duologue.finetune.dataset import Example, shard_name, write_description, write_shard
+from duologue.finetune.new_model import choose_base
 from duologue.finetune.prepare import TextSide, file_encoder
 from duologue.finetune.sources import text_side
 from duologue.finetune.speech_data.references import ExampleMaker
@@ -87,7 +88,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m duologue.finetune.speech_data.examples")
     parser.add_argument("folders", type=Path, nargs="+", help="as finetune.speech_data made them")
     parser.add_argument("--codec", type=Path, required=True, help="as `train codec` wrote it")
-    parser.add_argument("--model", type=Path, required=True, help="checkpoint, for its tokenizer")
+    parser.add_argument(
+        "--model", type=Path, help="checkpoint that will be trained; default: a new one, OUT/new"
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
@@ -104,7 +107,9 @@ def main() -> None:
                     on_progress=lambda done, of: status.update(f"{done} of {of} blocks encoded"),
                 )
         rate = codec.config.frame_rate_hz
-        side = text_side(args.model, "none")
+        args.out.mkdir(parents=True, exist_ok=True)
+        shape = None if args.model else "small"
+        side = text_side(choose_base(args.model, shape, args.out, args.seed), "none")
         counts = write_examples(args.folders, args.out, side, rate, args.seed)
     except DuologueError as error:
         raise SystemExit(f"error: {error}") from error
