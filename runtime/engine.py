@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence as Rows
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -20,8 +20,12 @@ from duologue.runtime.job import Job
 from duologue.runtime.lm.sampling import choose, sound_rows
 from duologue.runtime.lm.scheduler import PrefillPiece, Scheduler, StepBatch
 from duologue.runtime.lm.sequence import Sequence
+from duologue.runtime.prefix_cache import PrefixCache, PrefixStats
 
 _log = logging.getLogger(__name__)
+
+_SLOW_STEP_S = 0.02
+"""A step of all sequences that takes longer, a quarter of a usual frame, is worth cutting down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,7 @@ class EngineStats:
     num_running: int
     num_waiting: int
     num_steps: int
+    prefixes: PrefixStats = field(default_factory=PrefixStats)
 
 
 class Engine:
@@ -41,6 +46,7 @@ class Engine:
         codec_worker: where windows go.
         max_waiting: requests that may wait for a slot.
         max_prefill_rows: rows of a prompt that one step reads.
+        prefix_bytes: memory for beginnings of prompts that come again; 0: none are kept.
     """
 
     def __init__(
@@ -50,11 +56,14 @@ class Engine:
         *,
         max_waiting: int,
         max_prefill_rows: int,
+        prefix_bytes: int = 0,
     ) -> None:
         self._backbone = backbone
         self._codec_worker = codec_worker
         self._scheduler = Scheduler(backbone.spec.max_slots, max_waiting, max_prefill_rows)
+        self._prefixes = PrefixCache(backbone, max_prefill_rows, prefix_bytes)
         self._jobs: dict[Sequence, Job] = {}
+        self._full_step_s = 0.0
         self._bell = threading.Condition()
         self._rung = False
         self._closing = False
@@ -82,7 +91,7 @@ class Engine:
         """Counts of the moment."""
         with self._bell:
             running, waiting = len(self._scheduler.running), len(self._scheduler.waiting)
-        return EngineStats(running, waiting, self._num_steps)
+        return EngineStats(running, waiting, self._num_steps, self._prefixes.stats)
 
     def close(self) -> None:
         """Stop after the step in hand; requests that still run end with `EngineError`."""
@@ -98,10 +107,13 @@ class Engine:
         batch = self._schedule()
         if batch.is_empty:
             return False
-        if batch.prefill is not None:
-            self._prefill(batch.prefill)
+        started_s = time.monotonic()
         if batch.decode:
             self._decode(batch.decode)
+        if batch.is_full:
+            self._full_step_s = time.monotonic() - started_s
+        if batch.prefill is not None:
+            self._prefill(batch.prefill)
         self._num_steps += 1
         return True
 
@@ -143,15 +155,23 @@ class Engine:
 
     def _schedule(self) -> StepBatch:
         with self._bell:
-            paused = {sequence for sequence, job in self._jobs.items() if job.stream.is_full}
-            return self._scheduler.schedule(paused)
+            jobs, now_s = self._jobs.items(), time.monotonic()
+            paused = {sequence for sequence, job in jobs if job.stream.is_full}
+            heard = [(sequence, job.stream) for sequence, job in jobs if job.wants_audio]
+            ahead_s = {seq: stream.ahead_s(now_s, planned=True) for seq, stream in heard}
+            is_slow = self._full_step_s > _SLOW_STEP_S
+            return self._scheduler.schedule(paused, ahead_s, may_rest=is_slow)
 
     def _prefill(self, piece: PrefillPiece) -> None:
         sequence = piece.sequence
+        if piece.start == 0:
+            sequence.num_prefilled = self._prefixes.restore(sequence.slot, sequence.prompt_rows)
+            piece = self._scheduler.piece(sequence)
         rows = sequence.prompt_rows[piece.start : piece.stop]
         logits = self._backbone.prefill(sequence.slot, rows, piece.start, is_last=piece.is_last)
         sequence.num_prefilled = piece.stop
         if logits is not None:
+            self._prefixes.keep(sequence.slot)
             self._append([sequence], logits)
 
     def _decode(self, sequences: Rows[Sequence]) -> None:

@@ -100,7 +100,9 @@ def test_f06_malformed_grpc_requests(server: LiveServe, judge: Judge) -> None:
         for inputs in wrong_tensors():
             with RawStream(url, *inputs) as stream:
                 kinds[stream.error().partition(":")[0][:20]] += 1
-    judge("F06", "wrong tensors over gRPC are refused", f"{sum(kinds.values())} of 70", True)
+    told = " ".join(f"{kind}:{count}" for kind, count in kinds.most_common(2))
+    allowed = sum(kinds[kind] for kind in kinds if kind != "EngineError")
+    judge("F06", "70 wrong tensors over gRPC are refused", told[:40], allowed == 70)
     before = server.started()
     assert server.speak("[S1]Hi.", max_new_tokens=10).status == 200
     restarts = [n for n in server.metrics() if n.startswith("duologue_server_restarts_total{")]
@@ -182,8 +184,7 @@ def test_f07_upload_attacks(server: LiveServe, judge: Judge) -> None:
         status = upload(server, name, data, file_name)
         took_s = time.monotonic() - start
         judge("F07", f"{what}: 4xx", str(status), 400 <= status < 500)
-        # Decoding goes on in a process of its own, which has to start first.
-        judge("F07", f"{what}: <= 2 s, or the child's limit", f"{took_s:.1f} s", took_s <= 20)
+        judge("F07", f"{what}: <= 2 s", f"{took_s:.1f} s", took_s <= 2)
     fields = [("x" + str(i), None, b"y") for i in range(100_000)]
     body, headers = form([*fields, ("audio_sample", "v.wav", wav_bytes())])
     start = time.monotonic()
