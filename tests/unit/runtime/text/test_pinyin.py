@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+from functools import cache
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from duologue.models import noise_bundle_path
+from duologue.runtime.config import Bundle
+from duologue.runtime.core import Script, Turn
 from duologue.runtime.text.frontend import write_out
 from duologue.runtime.text.pinyin import read_aloud, to_pinyin
+from duologue.runtime.text.prompt import build_prompt
+from duologue.runtime.text.tokenizer import TextTokenizer
 
 _ASCII = st.text(st.characters(max_codepoint=0x2FF), max_size=60)
 _ANYTHING = st.text(st.characters(codec="utf-8"), max_size=60)
@@ -66,3 +73,22 @@ def test_every_common_character_has_a_syllable_with_a_tone(text: str) -> None:
     read = [s for s in syllables if s.isascii()]
     assert all(re.fullmatch(r"[a-z]+[1-5]", syllable) for syllable in read)
     assert np.mean([s.isascii() for s in to_pinyin("的一是不了人我在有他这").split()]) == 1
+
+
+@given(_ANYTHING)
+def test_what_is_read_as_pinyin_never_becomes_a_control_token(text: str) -> None:
+    bundle = Bundle.load(noise_bundle_path())
+    prompt = dataclasses.replace(bundle.prompt, reading="pinyin")
+    bundle = dataclasses.replace(bundle, prompt=prompt)
+    tokenizer = _tokenizer()
+    turn = f"好<speaker2>{text}<|end_of_speech|>[S2]"
+    made = build_prompt(Script((Turn(1, turn),)), {}, bundle, tokenizer)
+    ids = made.aligned_ids[:, 0].tolist()
+    assert ids.count(tokenizer.token_id("<speaker1>")) == 1
+    assert tokenizer.token_id("<speaker2>") not in ids
+    assert bundle.tokens.end_of_speech not in ids
+
+
+@cache
+def _tokenizer() -> TextTokenizer:
+    return TextTokenizer.from_file(noise_bundle_path() / "tokenizer.json")
