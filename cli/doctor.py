@@ -55,6 +55,8 @@ def doctor(
 
     if selftest or server:
         looks = iter([lambda: _selftest(server)])
+    elif engine is EngineChoice.TRTLLM:
+        looks = iter([lambda: _trtllm(import_timeout_s)])
     else:
         looks = _looks(bundle, engine, lock, import_timeout_s, speaks=not no_speech)
     found: list[Finding] = []
@@ -89,6 +91,12 @@ def _looks(
     yield lambda: [speech.check_bundle(bundle)]
     if speaks:
         yield lambda: [speech.check_speech(bundle, engine.value)]
+
+
+def _trtllm(import_timeout_s: float) -> list[Finding]:
+    from duologue.cli.doctor_trtllm import check_trtllm
+
+    return check_trtllm(import_timeout_s=import_timeout_s)
 
 
 def _selftest(server: str | None) -> list[Finding]:

@@ -20,10 +20,18 @@ class DeviceTensor(torch.Tensor):
     """A tensor that stands for one in GPU memory."""
 
 
-class _TensorNames:
-    def __init__(self, names: list[str]) -> None:
-        self._names = names
-        self.num_io_tensors = len(names)
+class _Tensors:
+    def __init__(self, facts: dict[str, Any]) -> None:
+        self._facts = facts
+        self._names = [*facts["inputs"], *facts["outputs"]]
+        self.num_io_tensors = len(self._names)
+
+    def get_tensor_dtype(self, name: str) -> str:
+        inputs = self._facts["inputs"]
+        return f"DataType.{inputs[name]['dtype'] if name in inputs else 'float'}"
+
+    def get_tensor_shape(self, name: str) -> list[int]:
+        return list(self._facts["inputs"].get(name, {"shape": [-1]})["shape"])
 
     def get_tensor_name(self, index: int) -> str:
         return self._names[index]
@@ -36,7 +44,7 @@ class Session:
         stored = dict(np.load(io.BytesIO(data)))
         self.facts: dict[str, Any] = json.loads(stored.pop("header").tobytes())
         self.rules = json.loads(GOLDEN.read_text(encoding="utf-8"))["design_A2_inputs"]
-        self.engine = _TensorNames([*self.facts["inputs"], *self.facts["outputs"]])
+        self.engine = _Tensors(self.facts)
         self.body = PagedBody(self.facts, stored)
         self.steps: list[dict[str, np.ndarray]] = []
         self.succeeds = True
