@@ -89,4 +89,5 @@ class BlockTable:
         """
         held = np.arange(self.max_blocks_per_slot) < np.array(self._counts)[list(slots), None]
         keys = np.where(held, self._table[list(slots)], 0) * (2 * num_layers)
-        return np.stack([keys, keys + 1], axis=1)[None].astype(np.int32)
+        offsets: BlockArray = np.stack([keys, keys + 1], axis=1)[None].astype(np.int32)
+        return offsets
