@@ -10,12 +10,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -q
 TORCH ?= torch==2.13.0
 PYTEST := $(BIN)/pytest -q -n 2
 
-.PHONY: talk test quick dev lint types unit golden integration triton wheel clean
+.PHONY: talk test quick dev lint types unit golden integration triton faults faults-short soak wheel clean
 
 talk: $(VENV)/.talk
 	$(BIN)/duologue say examples/dialogue.txt -o talk.wav
 
-test: lint types unit golden integration triton wheel
+test: lint types unit golden integration triton faults-short wheel
 
 quick: lint types
 	$(PYTEST) -m "not slow" tests/unit tests/architecture
@@ -42,6 +42,16 @@ integration: $(VENV)/.dev
 
 triton: $(VENV)/.dev
 	$(BIN)/pytest -q -m triton tests/triton
+
+# Hurts servers of its own, and ends with a table of what was held to which bound.
+faults: $(VENV)/.dev
+	$(BIN)/pytest -q -m faults tests/faults
+
+faults-short: $(VENV)/.dev
+	$(BIN)/pytest -q -m "faults and short" tests/faults
+
+soak: $(VENV)/.dev
+	$(BIN)/python tests/faults/soak.py --minutes 10 --streams 32
 
 wheel: $(VENV)/.dev
 	$(BIN)/python .ci/check_wheel.py

@@ -56,6 +56,7 @@ class EmbeddedServer:
         extra_repositories: further Triton model repositories, served as they are.
 
     Attributes:
+        stubs: process id of each model's process -> the model; empty unless it runs.
         exit_status: of tritonserver once it was stopped (0 is a clean stop); None before.
         bundle_dir: folder of the bundle.
     """
@@ -91,7 +92,7 @@ class EmbeddedServer:
         )
         self._root: Path | None = None
         self._process: GuardedProcess | None = None
-        self._stubs: dict[int, str] = {}
+        self.stubs: dict[int, str] = {}
         self._facts: dict[str, Any] = {}
         self.exit_status: int | None = None
 
@@ -149,7 +150,7 @@ class EmbeddedServer:
                 leftovers=Leftovers(self._root, SHM_DIR, shm_prefix),
             )
             wait_until_ready(self._process, self._options, log_path, self._start_timeout_s)
-            self._stubs = find_stubs(shm_prefix)
+            self.stubs = find_stubs(shm_prefix)
             self._facts = read_announcement(log_path)
         except BaseException:
             self.stop()
@@ -170,7 +171,7 @@ class EmbeddedServer:
 
     def process_ids(self) -> tuple[int, ...]:
         """The processes without which the server does not work."""
-        return (*self._stubs, *(() if self._process is None else (self._process.pid,)))
+        return (*self.stubs, *(() if self._process is None else (self._process.pid,)))
 
     def failure(self) -> Failure | None:
         """What is wrong with a server that was started, or None; costs next to nothing.
@@ -183,7 +184,7 @@ class EmbeddedServer:
         status = self._process.wait(0)
         if status is not None:
             return Failure(SERVER_ENDED, f"tritonserver ended with status {status}")
-        dead = sorted(model for pid, model in self._stubs.items() if not is_running(pid))
+        dead = sorted(model for pid, model in self.stubs.items() if not is_running(pid))
         if not dead:
             return None
         # A server that dies takes its models along, and is gone a moment after them.
@@ -219,7 +220,7 @@ class EmbeddedServer:
         if self._process is not None:
             self.exit_status = self._process.stop(force=force, within_s=within_s)
             self._process = None
-            self._stubs = {}
+            self.stubs = {}
         if self._root is not None:
             shutil.rmtree(self._root, ignore_errors=True)
             self._root = None

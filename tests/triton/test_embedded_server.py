@@ -180,7 +180,7 @@ def test_a_dead_model_is_noticed_and_a_new_start_heals_it() -> None:
     assert why_unhealthy(server) == "the server does not run"
     with server:
         assert why_unhealthy(server) is None
-        stubs = {model: pid for pid, model in server._stubs.items()}
+        stubs = {model: pid for pid, model in server.stubs.items()}
         assert set(stubs) == {
             "dialogue_tts",
             "codec_encoder",
