@@ -53,6 +53,7 @@ def doctor(
     """Look at this machine; the exit status is 0 (all well), 1 (warnings) or 2 (faults)."""
     from duologue.runtime.diagnosis.finding import worst
 
+    looks: Iterator[Callable[[], list[Finding]]]
     if selftest or server:
         looks = iter([lambda: _selftest(server)])
     elif engine is EngineChoice.TRTLLM:
