@@ -130,7 +130,7 @@ def test_default_ladder_begins_small_and_has_few_lengths() -> None:
     codec = CodecConfig("any", 16000, 24000, 1280, 1920, 8, 1024, 375)
     windows = windows_of(default_windows(codec), np.zeros((8, 1000), np.int64), [])
     lengths = [window.codes.shape[1] for window in windows[:-1]]
-    assert lengths[0] == 6
+    assert lengths[0] == 5
     assert len(set(lengths)) <= 6
     assert max(lengths) <= codec.max_frames
 
