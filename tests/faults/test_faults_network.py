@@ -19,7 +19,6 @@ from duologue.client import DialogueClient
 from duologue.client.errors import ServerUnavailableError, StreamTimeoutError
 
 SCRIPT = "[S1]" + "And so on. " * 40
-MAX_CHUNK_BYTES = 64 * 1024
 
 
 class Link:
@@ -113,7 +112,8 @@ def test_f18_a_connection_that_breaks_is_told_at_once(server: LiveServe, judge: 
         took_s = time.monotonic() - start
         judge("F18", "gRPC reset: a typed error <= 5 s", f"{took_s:.2f} s", took_s <= 5)
         again = client.synthesize(SCRIPT, seed=1, max_frames=10)
-        judge("F18", "the same client goes on", f"{len(again.samples)} samples", True)
+        told = f"{len(again.samples)} samples"
+        judge("F18", "the same client goes on", told, len(again.samples) > 0)
         assert link.num_connections >= 2
     freed_s = server.wait_until(server.is_idle, 60)
     judge("F18", "the slot is freed", f"{freed_s:.1f} s", freed_s <= 20)
@@ -121,12 +121,13 @@ def test_f18_a_connection_that_breaks_is_told_at_once(server: LiveServe, judge: 
 
 def test_f18_a_network_that_falls_silent_is_noticed(server: LiveServe, judge: Judge) -> None:
     with link_to(server.facts["grpc_url"]) as link:
-        client = DialogueClient(link.address, chunk_timeout_s=2)
+        client = DialogueClient(link.address, timeout_s=2, chunk_timeout_s=2)
         stream = client.stream(SCRIPT, max_frames=1500, max_ahead_s=1)
         next(stream)
         link.is_silent = True
         start = time.monotonic()
-        with pytest.raises(StreamTimeoutError):
+        # Whichever is first: no chunk, or no word about what was taken.
+        with pytest.raises((StreamTimeoutError, ServerUnavailableError)):
             list(stream)
         took_s = time.monotonic() - start
         judge("F18", "silence: the watchdog after 2 s", f"{took_s:.1f} s", took_s <= 5)
