@@ -190,8 +190,11 @@ def main(argv: list[str]) -> int:
             sys.stdout.write(f"{installed_bytes(arguments.path)}\n")
         else:
             sys.stdout.write(f"{unpacked_bytes(arguments.path)}\n")
-    except (PackError, OSError) as error:
+    except PackError as error:
         sys.stderr.write(f"fault: {error}\n")
+        return 1
+    except OSError as error:
+        sys.stderr.write(f"fault: {arguments.command} {arguments.path}: {error}\n")
         return 1
     return 0
 
