@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -q
 TORCH ?= torch==2.13.0
 PYTEST := $(BIN)/pytest -q -n 2
 
-.PHONY: talk test quick dev lint types unit golden integration triton faults faults-short soak wheel clean
+.PHONY: talk test quick dev lint types unit golden integration triton faults faults-short soak wheel deploy-test clean
 
 talk: $(VENV)/.talk
 	$(BIN)/duologue say examples/dialogue.txt -o talk.wav
@@ -38,7 +38,7 @@ golden: $(VENV)/.dev
 	$(PYTEST) tests/golden
 
 integration: $(VENV)/.dev
-	$(PYTEST) tests/integration
+	$(PYTEST) tests/integration tests/deploy
 
 triton: $(VENV)/.dev
 	$(BIN)/pytest -q -m triton tests/triton
@@ -52,6 +52,10 @@ faults-short: $(VENV)/.dev
 
 soak: $(VENV)/.dev
 	$(BIN)/python tests/faults/soak.py --minutes 10 --streams 32
+
+# The whole AutoDL deployment with real packages; minutes, and a network for the packing.
+deploy-test: $(VENV)/.dev
+	.ci/check_autodl.sh
 
 wheel: $(VENV)/.dev
 	$(BIN)/python .ci/check_wheel.py
