@@ -24,7 +24,7 @@ from duologue.runtime.backbone.layout import lm_shapes
 from duologue.runtime.backbone.registry import load_backbone
 from duologue.runtime.bundle_files import verify_bundle
 from duologue.runtime.codec.base import Codec
-from duologue.runtime.codec.registry import load_codec
+from duologue.runtime.codec.registry import load_codec, near_device
 from duologue.runtime.codec_worker import CodecWorker
 from duologue.runtime.config import Bundle
 from duologue.runtime.core import PcmChunk, Speech, SpeechRequest
@@ -118,7 +118,8 @@ class Synthesizer:
             bundle: "default" or a directory.
             engine: "auto", "torch", "onnx" or "trtllm".
             max_slots: sequences that run at the same time; None takes the bundle's number.
-            codec: used instead of the bundle's own, e.g. one that runs elsewhere.
+            codec: used instead of the bundle's own, e.g. one that runs elsewhere. The bundle's own
+                runs on the GPU of the language model where it can.
 
         Raises:
             ConfigError: no such bundle, or its files do not fit its description.
@@ -129,7 +130,13 @@ class Synthesizer:
         presets = read_presets(description, directory)
         tokenizer = TextTokenizer.from_file(directory / "tokenizer.json")
         backbone = load_backbone(description, directory, engine=engine, max_slots=max_slots)
-        codec = codec or load_codec(description, directory)
+        try:
+            device = near_device(description, backbone.spec.engine)
+            codec = codec or load_codec(description, directory, device=device)
+        except BaseException:
+            # Other ranks would wait for this one.
+            backbone.close()
+            raise
         return cls(description, backbone, codec, tokenizer, presets)
 
     @property

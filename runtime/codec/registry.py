@@ -26,6 +26,8 @@ TORCH_KEY = "codec_torch"
 
 ENGINES = ("auto", "onnx", "torch")
 
+_GPU_BACKBONES = ("torch", "trtllm")
+
 _WHEELS = {ONNX_KEY: "onnxruntime", TORCH_KEY: "torch"}
 _EXTRAS = {ONNX_KEY: "duologue[cpu]", TORCH_KEY: "duologue[gpu]"}
 
@@ -78,6 +80,24 @@ def load_codec(
     return _load_torch(bundle.codec, file, device)
 
 
+def near_device(bundle: Bundle, backbone_engine: str) -> str:
+    """Where a codec runs best beside a language model.
+
+    Args:
+        bundle: its description.
+        backbone_engine: engine of the language model that is loaded already.
+
+    Returns:
+        "cuda" where the language model uses torch, which sees a GPU, and the bundle has a codec
+        for it; else "cpu".
+    """
+    if backbone_engine not in _GPU_BACKBONES or TORCH_KEY not in bundle.engines:
+        return "cpu"
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def _choose(bundle: Bundle, engine: str, device: str) -> str:
     order = (ONNX_KEY, TORCH_KEY) if device == "cpu" else (TORCH_KEY,)
     wanted = order if engine == "auto" else (f"codec_{engine}",)
@@ -104,6 +124,14 @@ def _load_onnx(config: CodecConfig, file: Callable[[str], Path], num_threads: in
 
 
 def _load_torch(config: CodecConfig, file: Callable[[str], Path], device: str) -> Codec:
+    import torch
+
     from duologue.runtime.codec.torch_codec import TorchCodec
 
-    return TorchCodec(config, file("weights"), device=device)
+    try:
+        return TorchCodec(config, file("weights"), device=device)
+    except torch.OutOfMemoryError as error:
+        raise ConfigError(
+            f"the codec does not fit into the memory of {device} beside the language model: "
+            "lower --max-slots, or limits.max_rows of the bundle"
+        ) from error

@@ -13,7 +13,7 @@ from duologue.build_engines.codec_checkpoint import load_codec_checkpoint, write
 from duologue.build_engines.codec_onnx import export_codec
 from duologue.build_engines.random_checkpoint_codec import RandomCodecSizes, write_random_codec
 from duologue.runtime.codec.onnx_codec import OnnxCodec
-from duologue.runtime.codec.registry import load_codec
+from duologue.runtime.codec.registry import load_codec, near_device
 from duologue.runtime.codec.torch_codec import TorchCodec
 from duologue.runtime.codec.window import default_windows
 from duologue.runtime.config import (
@@ -120,3 +120,25 @@ def test_unknown_engine_and_missing_files_are_errors_of_configuration(
     without = dataclasses.replace(bundle, engines={"codec_torch": {}})
     with pytest.raises(ConfigError, match=r"engines\.codec_torch\.weights is None"):
         load_codec(without, bundle_dir, "torch")
+
+
+def test_a_codec_goes_to_the_gpu_of_its_language_model(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert near_device(bundle, "torch") == ("cuda" if torch.cuda.is_available() else "cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert near_device(bundle, "torch") == near_device(bundle, "trtllm") == "cuda"
+    assert near_device(bundle, "onnx") == near_device(bundle, "numpy") == "cpu"
+    only_onnx = dataclasses.replace(bundle, engines={"codec_onnx": ENGINES["codec_onnx"]})
+    assert near_device(only_onnx, "torch") == "cpu"
+
+
+def test_a_codec_for_which_the_gpu_has_no_room_says_what_helps(
+    bundle: Bundle, bundle_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr("duologue.runtime.codec.torch_codec.TorchCodec", load)
+    with pytest.raises(ConfigError, match=r"memory of cuda beside .* --max-slots"):
+        load_codec(bundle, bundle_dir, device="cuda")
