@@ -82,14 +82,22 @@ class CodecWorker:
             return
         try:
             samples = self._codec.decode(np.stack([window.codes for _, window in batch]))
-            for (job, window), row in zip(batch, samples, strict=True):
+        except Exception as error:
+            if len(batch) == 1:
+                self._fail(batch[0][0], error)
+                return
+            # A window that the codec cannot decode must not end the streams beside it.
+            for each in batch:
+                self._decode([each])
+            return
+        for (job, window), row in zip(batch, samples, strict=True):
+            try:
                 job.deliver(window, row)
-        except DuologueError as error:
-            self._fail(batch, error)
-        except Exception:
-            _log.exception("the codec failed on a batch of %d windows", len(batch))
-            self._fail(batch, EngineError("the codec failed; the server's log says why"))
+            except Exception as error:
+                self._fail(job, error)
 
-    def _fail(self, batch: list[tuple[Job, CodeWindow]], error: DuologueError) -> None:
-        for job, _ in batch:
-            job.stream.fail(error)
+    def _fail(self, job: Job, error: Exception) -> None:
+        if not isinstance(error, DuologueError):
+            _log.error("the codec failed", exc_info=error)
+            error = EngineError("the codec failed; the server's log says why")
+        job.stream.fail(error)

@@ -9,11 +9,13 @@ from typing import cast
 
 import fakes
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from duologue.runtime.codec_worker import CodecWorker
 from duologue.runtime.core import CodeWindow, FloatArray, IntArray, Script, Turn
+from duologue.runtime.errors import EngineError
 from duologue.runtime.job import Job
 from duologue.runtime.stream import SpeechStream
 
@@ -31,6 +33,16 @@ class GatedCodec(fakes.FakeCodec):
         self.gate.wait()
         self.batches.append(codes[:, 0, 0].tolist())
         return fakes.spell_out(codes)
+
+
+class PickyCodec(GatedCodec):
+    """Cannot decode windows of one number."""
+
+    def decode(self, codes: IntArray) -> FloatArray:
+        samples = super().decode(codes)
+        if 7 in codes:
+            raise RuntimeError("a window that it cannot decode")
+        return samples
 
 
 class FakeJob:
@@ -117,3 +129,21 @@ def test_what_a_listener_still_has_is_what_came_less_what_was_played() -> None:
     assert stream.ahead_s(begun_s + 2.0) <= -2.0 + 0.5, "who waits is more urgent by the second"
     stream.plan(300)
     assert stream.ahead_s(begun_s, planned=True) - stream.ahead_s(begun_s) == 3.0
+
+
+def test_a_window_that_cannot_be_decoded_ends_its_own_stream_alone() -> None:
+    codec = PickyCodec()
+    worker = CodecWorker(codec, max_batch=8)
+    jobs = {number: FakeJob(0.0) for number in (99, 6, 7, 8)}
+    worker.put(cast(Job, jobs[99]), [_window(99, 1)])
+    codec.entered.wait()
+    for number in (6, 7, 8):
+        worker.put(cast(Job, jobs[number]), [_window(number, 5)])
+    codec.gate.set()
+    with pytest.raises(EngineError, match="the codec failed"):
+        list(jobs[7].stream)
+    worker.close()
+    assert codec.batches == [[99], [6, 7, 8], [6], [7], [8]]
+    assert jobs[6].delivered.acquire(timeout=0)
+    assert jobs[8].delivered.acquire(timeout=0)
+    assert not jobs[6].stream.is_ended
