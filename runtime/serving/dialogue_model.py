@@ -126,7 +126,14 @@ class DialogueModel:
             )
             self._threads.add(thread)
         self._metrics.active_streams.increment(1)
-        thread.start()
+        try:
+            thread.start()
+        except BaseException:
+            # The machine has no thread left: nobody else would take it off the list.
+            self._metrics.active_streams.increment(-1)
+            with self._lock:
+                self._threads.discard(thread)
+            raise
 
     def _serve(self, tensors: RequestTensors, sink: ResponseSink, arrived_at_s: float) -> None:
         outcome = "EngineError"

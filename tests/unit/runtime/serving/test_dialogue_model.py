@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -267,3 +268,16 @@ def test_what_is_served_is_announced_as_the_supervisor_reads_it(tmp_path: Path) 
     facts = read_announcement(log)
 
     assert facts == {"engine": "onnx", "precision": "int8", "slots": 4, "kv_bytes": 120}
+
+
+def test_a_machine_without_threads_refuses_and_forgets_the_request(
+    model: DialogueModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert speak(model, "speak 1").sender.wait().error is not None
+    monkeypatch.undo()
+    assert not model._threads, "it would count against the limit for ever"
+    assert speak(model, "speak 1").sender.wait().error is None
