@@ -80,7 +80,8 @@ def leader_pid(mpirun_pid: int) -> int | None:
         if not entry.name.isdecimal():
             continue
         try:
-            parent = (entry / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1]
+            stat = (entry / "stat").read_text(encoding="utf-8", errors="replace")
+            parent = stat.rpartition(")")[2].split()[1]
             variables = (entry / "environ").read_bytes().split(b"\0")
         except OSError:  # it ended while we looked, or is not ours to see
             continue

@@ -13,6 +13,7 @@ from duologue.runtime.supervisor.mpi_launch import (
     Mpirun,
     find_mpirun,
     inspect_mpirun,
+    leader_pid,
     num_cores,
     require_mpirun,
 )
@@ -185,3 +186,16 @@ def test_a_real_mpirun_runs_two_ranks_that_see_each_other(place: str) -> None:
         check=False,
     )
     assert done.stdout.split() == ["3", "3"], done.stderr
+
+
+def test_names_of_other_processes_may_be_any_bytes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for pid, name, parent, rank in ((7, b"\xe4\xb8", 1, b"0"), (8, b"a) b", 5, b"0")):
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "stat").write_bytes(b"%d (%s) S %d 0" % (pid, name, parent))
+        environ = b"HOME=/root\0OMPI_COMM_WORLD_RANK=%s\0" % rank
+        (tmp_path / str(pid) / "environ").write_bytes(environ)
+    monkeypatch.setattr(mpi_launch, "PROC_DIR", tmp_path)
+    assert leader_pid(5) == 8
+    assert leader_pid(6) is None
