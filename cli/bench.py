@@ -57,7 +57,7 @@ def engine(
     plots: PlotsOption = None,
 ) -> None:
     """Decode steps per engine, against this machine's floor and a plain transformers loop."""
-    outputs = _outputs(json, md, plots)
+    outputs = make_outputs(json, md, plots)
     require(["torch", "transformers"], "build")
     from duologue.benchmarks.engine.plan import EnginePlan
     from duologue.benchmarks.engine.run import run_engine_bench
@@ -73,7 +73,7 @@ def engine(
         rounds=rounds,
     )
     directory = ctx.obj.resolve_bundle(bundle)
-    facts = _facts(directory)
+    facts = describe(directory)
     with progress() as begin:
         rows = run_engine_bench(directory, plan, begin("cells", plan.num_measurements))
     finish(ctx, "engine", rows, facts, outputs)
@@ -107,7 +107,7 @@ def stream(
     plots: PlotsOption = None,
 ) -> None:
     """Concurrent streams on a server, closed loop (--concurrency) and open loop (--rate)."""
-    outputs = _outputs(json, md, plots)
+    outputs = make_outputs(json, md, plots)
     from duologue.benchmarks.stream.codec_clock import codec_clock
     from duologue.benchmarks.stream.in_process import code_shape
     from duologue.benchmarks.stream.plan import StreamPlan
@@ -124,7 +124,7 @@ def stream(
         seed=seed,
     )
     directory = ctx.obj.resolve_bundle(bundle)
-    facts, shape = _facts(directory), code_shape(directory)
+    facts, shape = describe(directory), code_shape(directory)
     with (
         _client(ctx.obj, server, directory, engine, max_slots) as (client, url),
         progress() as begin,
@@ -151,11 +151,11 @@ def offline(
     plots: PlotsOption = None,
 ) -> None:
     """All dialogues at once, in this process and without a server."""
-    outputs = _outputs(json, md, plots)
+    outputs = make_outputs(json, md, plots)
     from duologue.benchmarks.stream.offline import run_offline_bench
 
     chosen, directory = _workloads(workloads), ctx.obj.resolve_bundle(bundle)
-    facts = _facts(directory)
+    facts = describe(directory)
     with progress() as begin:
         result = run_offline_bench(
             directory,
@@ -186,7 +186,7 @@ def door(
     plots: PlotsOption = None,
 ) -> None:
     """What Triton, BLS and gRPC add to the synthesizer, by the same requests in turns."""
-    outputs = _outputs(json, md, plots)
+    outputs = make_outputs(json, md, plots)
     from duologue.benchmarks.stream.door import run_door_bench
     from duologue.benchmarks.stream.in_process import code_shape, open_inside
     from duologue.benchmarks.stream.listen import Listener
@@ -202,7 +202,7 @@ def door(
         seed=seed,
     )
     directory = ctx.obj.resolve_bundle(bundle)
-    facts, shape = _facts(directory), code_shape(directory)
+    facts, shape = describe(directory), code_shape(directory)
     with (
         _client(ctx.obj, server, directory, engine, None) as (client, _),
         open_inside(directory, engine.value) as inside,
@@ -213,13 +213,14 @@ def door(
     finish(ctx, "door", result, facts, outputs)
 
 
-def _outputs(json: Path | None, md: Path | None, plots: Path | None) -> Outputs:
+def make_outputs(json: Path | None, md: Path | None, plots: Path | None) -> Outputs:
+    """Where a verb's result goes, once `Outputs.check` has found nothing against it."""
     outputs = Outputs(json, md, plots)
     outputs.check()
     return outputs
 
 
-def _facts(directory: Path) -> dict[str, Any]:
+def describe(directory: Path) -> dict[str, Any]:
     """What the document says of machine and model; the load is that before the measurement."""
     from duologue.benchmarks.machine import describe_machine
     from duologue.benchmarks.reports.bundle_facts import describe_bundle

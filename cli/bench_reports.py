@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from duologue.cli.bench import bench
+from duologue.cli.bench_curves import bench
 from duologue.cli.bench_options import MarkdownOption, PlotsOption
 from duologue.cli.bench_view import Outputs, publish
 from duologue.cli.errors import FAILED, reports_errors

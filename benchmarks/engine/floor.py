@@ -22,7 +22,8 @@ from duologue.runtime.backbone.base import BackboneSpec
 from duologue.runtime.backbone.layout import EMBEDDING, lm_shapes
 from duologue.runtime.config import LmConfig
 
-_QUANTISED_BYTES = {"int8": 1.0, "int4": 0.5}
+_QUANTISED_BYTES = {"int8": 1.0 + 4 / 32, "int4": 0.5 + 4 / 32}
+"""With the float32 scale of each block of 32."""
 _FLOAT32_BYTES = 4
 _HALF_BYTES = 2
 _REPEATS = 9

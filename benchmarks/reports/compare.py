@@ -93,11 +93,18 @@ _METRICS: dict[str, tuple[Metric, ...]] = {
         _percentile("added per gap ms", "gap_added_ms"),
         _FAILURES,
     ),
+    "context": (
+        Metric("log-spectral distance dB", ("lsd_db",)),
+        Metric("frames decoded per frame", ("frames_per_frame",)),
+    ),
+    "growth": (Metric("step ms", ("step_ms",), ("step_ci_ms",)),),
 }
 _KEYS: dict[str, tuple[str, ...]] = {
     "engine": ("engine", "dtype", "batch", "context"),
     "offline": ("engine", "dtype"),
     "door": (),
+    "context": ("hop", "left", "right"),
+    "growth": ("axis", "engine", "dtype", "batch", "context"),
 }
 
 

@@ -13,7 +13,14 @@ from duologue.client.errors import RequestError
 
 SCHEMA_PATH = Path(__file__).parent / "schema.json"
 FORMAT = 1
-RESULT_KEYS = {"engine": "rows", "stream": "levels", "offline": "offline", "door": "door"}
+RESULT_KEYS = {
+    "engine": "rows",
+    "stream": "levels",
+    "offline": "offline",
+    "door": "door",
+    "context": "windows",
+    "growth": "points",
+}
 """Kind of document -> where its figures are."""
 _SIGNIFICANT_DIGITS = 6
 

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from duologue.benchmarks.reports.canvas import new_figure
+from duologue.benchmarks.reports.curve_plots import context_plots, growth_plots
 from duologue.benchmarks.reports.document import RESULT_KEYS, Document
 
-_WIDTH_INCHES, _HEIGHT_INCHES, _DPI = 7.0, 4.2, 130
+_DPI = 130
 _STYLES = {"step_ms": "-o", "plain_ms": ":s", "floor_ms": "--"}
 _LABELS = {"step_ms": "ours", "plain_ms": "plain loop", "floor_ms": "floor"}
 
@@ -38,17 +39,9 @@ def write_plots(document: Document, directory: Path, stem: str) -> list[Path]:
     return written
 
 
-def _figure(title: str, x_label: str, y_label: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(_WIDTH_INCHES, _HEIGHT_INCHES), layout="constrained")
-    axes = figure.add_subplot()
-    axes.set(title=title, xlabel=x_label, ylabel=y_label)
-    axes.grid(visible=True, alpha=0.3)
-    return figure, axes
-
-
 def _engine(rows: list[dict[str, Any]]) -> Iterator[tuple[str, Figure]]:
     for along, across in (("batch", "context"), ("context", "batch")):
-        figure, axes = _figure(f"Decode step against {along}", along, "ms per step")
+        figure, axes = new_figure(f"Decode step against {along}", along, "ms per step")
         groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
         for row in rows:
             groups.setdefault((f"{row['engine']} {row['dtype']}", row[across]), []).append(row)
@@ -70,7 +63,7 @@ def _engine(rows: list[dict[str, Any]]) -> Iterator[tuple[str, Figure]]:
 def _stream(levels: list[dict[str, Any]]) -> Iterator[tuple[str, Figure]]:
     ordered = sorted(levels, key=lambda level: float(level["concurrency"]))
     loops = [[level for level in ordered if level["loop"] == kind] for kind in ("closed", "open")]
-    figure, axes = _figure("Time to first audio", "streams at a time", "ms")
+    figure, axes = new_figure("Time to first audio", "streams at a time", "ms")
     for group in filter(None, loops):
         places, loop = [level["concurrency"] for level in group], group[0]["loop"]
         for point in ("p50", "p90", "p99"):
@@ -78,7 +71,7 @@ def _stream(levels: list[dict[str, Any]]) -> Iterator[tuple[str, Figure]]:
             axes.plot(places, _known(heights), "-o", label=f"{loop} loop, {point}")
     axes.legend()
     yield "ttfa", figure
-    figure, axes = _figure("Throughput", "streams at a time", "seconds of audio per second")
+    figure, axes = new_figure("Throughput", "streams at a time", "seconds of audio per second")
     for group in filter(None, loops):
         places, loop = [level["concurrency"] for level in group], group[0]["loop"]
         heights = [level["audio_s_per_s"] for level in group]
@@ -91,7 +84,7 @@ def _stream(levels: list[dict[str, Any]]) -> Iterator[tuple[str, Figure]]:
 
 
 def _offline(run: dict[str, Any]) -> Iterator[tuple[str, Figure]]:
-    figure, axes = _figure(
+    figure, axes = new_figure(
         "All dialogues at once", "seconds of audio", "seconds until it was whole"
     )
     for dialogue in run["dialogues"]:
@@ -102,7 +95,7 @@ def _offline(run: dict[str, Any]) -> Iterator[tuple[str, Figure]]:
 
 
 def _door(door: dict[str, Any]) -> Iterator[tuple[str, Figure]]:
-    figure, axes = _figure("What the door adds", "", "ms, median with its 95 % interval")
+    figure, axes = new_figure("What the door adds", "", "ms, median with its 95 % interval")
     names = {
         "first_added_ms": "first chunk",
         "gap_added_ms": "per gap",
@@ -129,4 +122,6 @@ _PLOTS: dict[str, Callable[[Any], Iterator[tuple[str, Figure]]]] = {
     "stream": _stream,
     "offline": _offline,
     "door": _door,
+    "context": context_plots,
+    "growth": growth_plots,
 }

@@ -3,17 +3,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from duologue.benchmarks.reports.compare import Change
+from duologue.benchmarks.reports.curve_tables import context_table, growth_table
 from duologue.benchmarks.reports.document import RESULT_KEYS, Document
+from duologue.benchmarks.reports.numbers import number, with_interval
 
 Cells = tuple[str, ...]
-_UNKNOWN = "–"
 _BUSY_LOAD = 0.5
-_DIGITS = 3
 
 
 def to_markdown(document: Document) -> str:
@@ -46,27 +45,6 @@ def _table(heads: Cells, rows: Sequence[Cells]) -> list[str]:
     return [f"| {' | '.join(cells)} |" for cells in (heads, rule, *rows)]
 
 
-def number(value: float | None) -> str:
-    """Three significant digits, without an exponent.
-
-    >>> number(0.012345), number(1234.5), number(12.0), number(None), number(0.0)
-    ('0.0123', '1234', '12.0', '–', '0')
-    """
-    if value is None:
-        return _UNKNOWN
-    if value == 0:
-        return "0"
-    decimals = max(0, _DIGITS - 1 - math.floor(math.log10(abs(value))))
-    return f"{value:.{decimals}f}"
-
-
-def _with_interval(value: float | None, interval: Sequence[float | None]) -> str:
-    low, high = interval
-    if low is None and high is None:
-        return number(value)
-    return f"{number(value)} ({number(low)}–{number(high)})"
-
-
 def _engine(rows: list[dict[str, Any]]) -> tuple[Cells, list[Cells]]:
     heads: Cells = (
         "engine",
@@ -88,10 +66,10 @@ def _engine(rows: list[dict[str, Any]]) -> tuple[Cells, list[Cells]]:
             str(row["batch"]),
             str(row["context"]),
             str(row["threads"]),
-            _with_interval(row["step_ms"], row["step_ci_ms"]),
+            with_interval(row["step_ms"], row["step_ci_ms"]),
             number(row["sampling_ms"]),
             number(row["prefill_ms"]),
-            _with_interval(row["plain_ms"], row["plain_ci_ms"]),
+            with_interval(row["plain_ms"], row["plain_ci_ms"]),
             str(row["plain_threads"]),
             number(row["speedup"]),
             number(row["floor_ms"]),
@@ -132,7 +110,7 @@ def _stream_cells(level: dict[str, Any]) -> Cells:
         number(level["first_chunk_ms"]["p50"]),
         " / ".join(number(gap[key]) for key in ("p50", "p99")),
         number(level["rtf"]),
-        _with_interval(level["audio_s_per_s"], level["audio_s_per_s_ci"]),
+        with_interval(level["audio_s_per_s"], level["audio_s_per_s_ci"]),
         f"{level['underruns']} in {level['underrun_requests']}",
         number(level["seam_score"]["p99"]),
         number(level["codec_s_per_audio_s"]),
@@ -178,7 +156,7 @@ def _door(door: dict[str, Any]) -> tuple[Cells, list[Cells]]:
     rows: list[Cells] = [
         (
             label,
-            _with_interval(door[key]["p50"], door[key]["p50_ci"]),
+            with_interval(door[key]["p50"], door[key]["p50_ci"]),
             number(door[key]["p90"]),
             number(door[key]["p99"]),
             str(door[key]["count"]),
@@ -209,10 +187,14 @@ _TITLES = {
     "stream": "Streams",
     "offline": "All dialogues at once, in one process",
     "door": "What the door adds",
+    "context": "Streamed against whole decoding",
+    "growth": "How a step grows",
 }
 _TABLES: dict[str, Callable[[Any], tuple[Cells, list[Cells]]]] = {
     "engine": _engine,
     "stream": _stream,
     "offline": _offline,
     "door": _door,
+    "context": context_table,
+    "growth": growth_table,
 }

@@ -18,7 +18,7 @@ from duologue.benchmarks.stream.loops import Load
 from duologue.models import resolve_bundle
 from duologue.runtime.config import Bundle
 
-KINDS = ("engine", "stream", "offline", "door")
+KINDS = ("engine", "stream", "offline", "door", "context", "growth")
 NO_RESOURCES = dict.fromkeys(
     (
         "client_cpu_percent",
@@ -33,8 +33,15 @@ NO_RESOURCES = dict.fromkeys(
 
 def document(kind, factor=1.0):
     """A document whose times are `factor` times as long."""
-    bundle = describe_bundle(Bundle.load(Path(resolve_bundle("default"))))
-    result = {"engine": _rows, "stream": _levels, "offline": _offline, "door": _door}[kind](factor)
+    bundle = describe_bundle(Bundle.load(Path(resolve_bundle("noise"))))
+    result = {
+        "engine": _rows,
+        "stream": _levels,
+        "offline": _offline,
+        "door": _door,
+        "context": _windows,
+        "growth": _points,
+    }[kind](factor)
     return make_document(
         kind, result, command=f"duologue bench {kind}", machine=describe_machine(), bundle=bundle
     )
@@ -105,3 +112,41 @@ def _offline(factor):
 
 def _door(factor):
     return door_figures([(steady(5), steady(5, gap=0.5 * (1 + 0.02 * factor)))] * 20)
+
+
+def _windows(factor):
+    return [
+        {
+            "hop": hop,
+            "left": left,
+            "right": right,
+            "lsd_db": factor / (1 + left + right),
+            "snr_db": 20.0 + left,
+            "jump_db": -20.0,
+            "seam_score": 2.0,
+            "frames_per_frame": (hop + left + right) / hop,
+        }
+        for hop in (4, 25)
+        for left in (0, 10)
+        for right in (0, 2)
+    ]
+
+
+def _points(factor):
+    return [
+        {
+            "axis": axis,
+            "engine": "onnx",
+            "dtype": "float32",
+            "batch": batch,
+            "context": context,
+            "step_ms": 2.0 * batch * factor,
+            "step_ci_ms": [1.9 * batch * factor, 2.1 * batch * factor],
+            "prefill_ms": 9.0,
+            "floor_ms": 1.0,
+            "bytes": 1000,
+            "kv_mib": 6.0 * batch,
+            "rss_mib": 50.0 + 6.0 * batch,
+        }
+        for axis, batch, context in (("batch", 1, 100), ("batch", 8, 100), ("context", 1, 1000))
+    ]

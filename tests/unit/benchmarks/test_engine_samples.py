@@ -79,8 +79,8 @@ def test_the_published_size_moves_the_bytes_that_its_arithmetic_says():
         ("float16", "cpu", 4),
         ("float16", "cuda", 2),
         ("float32", "cuda", 4),
-        ("int8", "cpu", 1),
-        ("int4", "cpu", 0.5),
+        ("int8", "cpu", 1.125),
+        ("int4", "cpu", 0.625),
     ],
 )
 def test_weights_are_read_in_the_precision_that_is_computed_with(dtype, device, size):
