@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -q
 TORCH ?= torch==2.13.0
 PYTEST := $(BIN)/pytest -q -n 2
 
-.PHONY: talk test quick dev lint types unit golden integration triton faults faults-short soak wheel deploy-test clean
+.PHONY: talk test quick dev lint types unit golden integration triton faults faults-short soak wheel deploy-test docs clean
 
 talk: $(VENV)/.talk
 	$(BIN)/duologue say examples/dialogue.txt -o talk.wav
@@ -59,6 +59,10 @@ deploy-test: $(VENV)/.dev
 
 wheel: $(VENV)/.dev
 	$(BIN)/python .ci/check_wheel.py
+
+# The manual, into build/site; a broken link is an error.
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) build dist talk.wav *.egg-info
