@@ -28,9 +28,10 @@ _FADE_S = 0.02
 def default_windows(codec: CodecConfig, max_left: int = 10) -> WindowConfig:
     """A ladder for a codec of 12.5 frames per second: 0.3 s first, at last 2 s at a time.
 
-    The contexts are those behind which the quality curve of `duologue bench context` is flat: one
-    frame of right context halves the distance to the whole decode, a second one takes off a few
-    per cent, and so does left context beyond ten frames, each of which is decoded again and again.
+    The contexts are those behind which the curve of `duologue bench context` is flat. Measured on
+    the default bundle with hops of 25 frames: left context of 0, 10 and 50 frames is 0.41, 0.27
+    and 0.23 dB away from the whole decode (the last for 1.8 times the work of the second), and the
+    error around a border is -9, -27, -32 and -32 dB with 0, 1, 2 and 4 frames of right context.
 
     Args:
         codec: the codec that will decode the windows.
