@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from duologue.finetune.evaluate.spectrum import log_mel
 from duologue.finetune.evaluate.words import identify
@@ -12,12 +13,15 @@ from duologue.models import default_bundle_path
 from duologue.runtime.core import FinishReason, SamplingOverrides
 from duologue.runtime.synthesizer import Synthesizer
 
-DATA = Path(__file__).parent / "data" / "english_speech.npz"
+DATA = Path(__file__).parent / "data"
 NUM_SPOKEN = 5
 
 
-def test_five_dialogues_are_nearest_to_themselves_and_as_long_as_they_should_be() -> None:
-    golden = np.load(DATA)
+@pytest.mark.parametrize("language", ["english", "mandarin"])
+def test_five_dialogues_are_nearest_to_themselves_and_as_long_as_they_should_be(
+    language: str,
+) -> None:
+    golden = np.load(DATA / f"{language}_speech.npz")
     texts = [str(text) for text in golden["texts"]]
     references = [golden[f"mel_{index}"].astype(np.float32) for index in range(len(texts))]
     assert len(references) >= 2 * NUM_SPOKEN
