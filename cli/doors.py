@@ -153,15 +153,13 @@ class LoadSynthesizer(Protocol):
 
 
 def _connect(url: str, *, api_key: str | None = None) -> Client:
-    from duologue.client import DialogueClient, RequestError
+    from duologue.client import DialogueClient
 
     if url.startswith(("http://", "https://")):
         from duologue.client import HttpDialogueClient
 
         return HttpDialogueClient(url, api_key=api_key)
-    if api_key is not None:
-        raise RequestError("an API key goes with an address that begins with http:// or https://")
-    return DialogueClient(url)
+    return DialogueClient(url, api_key=api_key)
 
 
 def _start_server(bundle_dir: Path, *, engine: str, **options: Any) -> Server:

@@ -32,6 +32,7 @@ class AsyncDialogueClient(AsyncSpeechClient):
         self,
         url: str = rpc.DEFAULT_URL,
         *,
+        api_key: str | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         chunk_timeout_s: float = DEFAULT_CHUNK_TIMEOUT_S,
     ) -> None:
@@ -39,14 +40,16 @@ class AsyncDialogueClient(AsyncSpeechClient):
 
         Args:
             url: "host:port" of the server's gRPC door, with or without "grpc://".
+            api_key: sent with every call, if the door wants one.
             timeout_s: for short questions, such as `is_ready`.
             chunk_timeout_s: the longest wait for the next chunk of a stream.
 
         Raises:
-            RequestError: the url is no such address.
+            RequestError: the url is no such address, or no metadata can carry the key.
         """
         super().__init__()
         self._address = rpc.split_scheme(url)
+        self._metadata = rpc.key_metadata(api_key)
         self._timeout_s = timeout_s
         self._chunk_timeout_s = chunk_timeout_s
         self._channel: aio.Channel | None = None
@@ -54,7 +57,9 @@ class AsyncDialogueClient(AsyncSpeechClient):
     def stream(self, script: str, **options: Unpack[SpeechKwargs]) -> AsyncGrpcSpeechStream:
         """See `SpeechClient`. Call it where an event loop runs."""
         wanted = SpeechOptions(**options)
-        call = self._stub().ModelStreamInfer(iter([build_request(script, wanted)]))
+        call = self._stub().ModelStreamInfer(
+            iter([build_request(script, wanted)]), metadata=self._metadata
+        )
         return AsyncGrpcSpeechStream(
             call,
             self._address,
@@ -77,7 +82,9 @@ class AsyncDialogueClient(AsyncSpeechClient):
         """
         request = build_encoding(samples)
         try:
-            answer = await self._stub().ModelInfer(request, timeout=self._chunk_timeout_s)
+            answer = await self._stub().ModelInfer(
+                request, timeout=self._chunk_timeout_s, metadata=self._metadata
+            )
         except grpc.RpcError as error:
             raise rpc.refusal_from_rpc(error, self._address) from error
         return read_encoding(answer)
@@ -85,7 +92,9 @@ class AsyncDialogueClient(AsyncSpeechClient):
     async def is_ready(self) -> bool:
         """See `SpeechClient`."""
         try:
-            answer = await self._stub().ModelReady(rpc.ready_request(), timeout=self._timeout_s)
+            answer = await self._stub().ModelReady(
+                rpc.ready_request(), timeout=self._timeout_s, metadata=self._metadata
+            )
         except grpc.RpcError:
             return False
         return bool(answer.ready)
@@ -105,7 +114,9 @@ class AsyncDialogueClient(AsyncSpeechClient):
     async def _acknowledge(self, chunk: AudioChunk) -> None:
         """Tell the server that a chunk was taken; see the sync client."""
         ack = build_ack(chunk.stream_id, chunk.end_sample)
-        call = self._stub().ModelStreamInfer(iter([ack]), timeout=self._timeout_s)
+        call = self._stub().ModelStreamInfer(
+            iter([ack]), timeout=self._timeout_s, metadata=self._metadata
+        )
         try:
             async for _ in call:
                 pass
@@ -115,7 +126,9 @@ class AsyncDialogueClient(AsyncSpeechClient):
     async def _find_rate(self) -> int:
         """See the sync client."""
         try:
-            answer = await self._stub().ModelConfig(rpc.config_request(), timeout=self._timeout_s)
+            answer = await self._stub().ModelConfig(
+                rpc.config_request(), timeout=self._timeout_s, metadata=self._metadata
+            )
         except grpc.RpcError:
             return await super()._find_rate()
         return rpc.rate_from_config(answer) or await super()._find_rate()

@@ -108,7 +108,8 @@ async def _read(
         response = await client.send(request, stream=True)
         try:
             if response.status_code != _OK:
-                raise error_from_answer(response.status_code, await response.aread(), address)
+                body, retry_after = await response.aread(), response.headers.get("retry-after")
+                raise error_from_answer(response.status_code, body, address, retry_after)
             reader = EventReader(response.headers, address)
             async for line in _lines(response):
                 chunk = reader.read(line)

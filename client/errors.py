@@ -43,7 +43,16 @@ class PromptTooLongError(DuologueError):
 
 
 class CapacityError(DuologueError):
-    """The server is full at present; the same request may be sent again later."""
+    """The server is full at present; the same request may be sent again later.
+
+    Attributes:
+        retry_after_s: seconds after which the server wants to be asked again; None where it did
+            not say.
+    """
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class DeadlineError(DuologueError):

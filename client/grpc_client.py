@@ -31,6 +31,7 @@ class DialogueClient(SpeechClient):
         self,
         url: str = rpc.DEFAULT_URL,
         *,
+        api_key: str | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         chunk_timeout_s: float = DEFAULT_CHUNK_TIMEOUT_S,
     ) -> None:
@@ -38,14 +39,16 @@ class DialogueClient(SpeechClient):
 
         Args:
             url: "host:port" of the server's gRPC door, with or without "grpc://".
+            api_key: sent with every call, if the door wants one.
             timeout_s: for short questions, such as `is_ready`.
             chunk_timeout_s: the longest wait for the next chunk of a stream.
 
         Raises:
-            RequestError: the url is no such address.
+            RequestError: the url is no such address, or no metadata can carry the key.
         """
         super().__init__()
         self._address = rpc.split_scheme(url)
+        self._metadata = rpc.key_metadata(api_key)
         self._timeout_s = timeout_s
         self._chunk_timeout_s = chunk_timeout_s
         options = rpc.channel_options(self._address)
@@ -55,7 +58,9 @@ class DialogueClient(SpeechClient):
     def stream(self, script: str, **options: Unpack[SpeechKwargs]) -> GrpcSpeechStream:
         """See `SpeechClient`."""
         wanted = SpeechOptions(**options)
-        call = self._stub.ModelStreamInfer(iter([build_request(script, wanted)]))
+        call = self._stub.ModelStreamInfer(
+            iter([build_request(script, wanted)]), metadata=self._metadata
+        )
         return GrpcSpeechStream(
             call,
             self._address,
@@ -77,7 +82,9 @@ class DialogueClient(SpeechClient):
             ServerUnavailableError: nothing answers in time.
         """
         try:
-            answer = self._stub.ModelInfer(build_encoding(samples), timeout=self._chunk_timeout_s)
+            answer = self._stub.ModelInfer(
+                build_encoding(samples), timeout=self._chunk_timeout_s, metadata=self._metadata
+            )
         except grpc.RpcError as error:
             raise rpc.refusal_from_rpc(error, self._address) from error
         return read_encoding(answer)
@@ -85,7 +92,9 @@ class DialogueClient(SpeechClient):
     def is_ready(self) -> bool:
         """See `SpeechClient`."""
         try:
-            answer = self._stub.ModelReady(rpc.ready_request(), timeout=self._timeout_s)
+            answer = self._stub.ModelReady(
+                rpc.ready_request(), timeout=self._timeout_s, metadata=self._metadata
+            )
         except grpc.RpcError:
             return False
         return bool(answer.ready)
@@ -101,7 +110,9 @@ class DialogueClient(SpeechClient):
         it answers does not matter: the stream in question may have ended in the meantime.
         """
         ack = build_ack(chunk.stream_id, chunk.end_sample)
-        call = self._stub.ModelStreamInfer(iter([ack]), timeout=self._timeout_s)
+        call = self._stub.ModelStreamInfer(
+            iter([ack]), timeout=self._timeout_s, metadata=self._metadata
+        )
         try:
             for _ in call:
                 pass
@@ -111,7 +122,9 @@ class DialogueClient(SpeechClient):
     def _find_rate(self) -> int:
         """As the model's configuration has it, which the server may keep to itself."""
         try:
-            answer = self._stub.ModelConfig(rpc.config_request(), timeout=self._timeout_s)
+            answer = self._stub.ModelConfig(
+                rpc.config_request(), timeout=self._timeout_s, metadata=self._metadata
+            )
         except grpc.RpcError:
             return super()._find_rate()
         return rpc.rate_from_config(answer) or super()._find_rate()

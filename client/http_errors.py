@@ -61,13 +61,16 @@ _TYPES_BY_STATUS: dict[int, type[DuologueError]] = {
 }
 
 
-def error_from_answer(status: int, body: bytes, address: str) -> DuologueError:
+def error_from_answer(
+    status: int, body: bytes, address: str, retry_after: str | None = None
+) -> DuologueError:
     """Turn an answer that is no audio back into the type that was raised.
 
     Args:
         status: of the answer.
         body: the gateway's JSON, or whatever else came.
         address: of the server, for the message.
+        retry_after: header of that name, if the answer has one.
 
     Returns:
         The error, not raised.
@@ -82,6 +85,16 @@ def error_from_answer(status: int, body: bytes, address: str) -> DuologueError:
     except (ValueError, KeyError, TypeError, RecursionError):
         code, message = "", body[:_SHOWN].decode(errors="replace")
     if code in _TYPES:
-        return _TYPES[code](message)
-    cls = _TYPES_BY_STATUS.get(status, RequestError if 400 <= status < 500 else EngineError)
-    return cls(f"{address} answered {status}: {' '.join(message.split())}")
+        cls = _TYPES[code]
+    else:
+        cls = _TYPES_BY_STATUS.get(status, RequestError if 400 <= status < 500 else EngineError)
+        message = f"{address} answered {status}: {' '.join(message.split())}"
+    if issubclass(cls, CapacityError):
+        return cls(message, _seconds(retry_after))
+    return cls(message)
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """What a `Retry-After` says in seconds; the dates that it may hold instead tell nothing."""
+    text = (retry_after or "").strip()
+    return float(text) if text.isascii() and text.isdecimal() else None

@@ -10,7 +10,9 @@ from tritonclient.grpc import service_pb2
 
 from duologue.client import contract
 from duologue.client.errors import (
+    AccessError,
     CancelledError,
+    CapacityError,
     DuologueError,
     EngineError,
     RequestError,
@@ -24,6 +26,13 @@ DEFAULT_URL = "localhost:8001"
 END_TIMEOUT_S = 1.0
 
 RATE_PARAMETER = "sample_rate_hz"
+
+_TOO_LARGE = "message larger than max"
+_REFUSALS: dict[grpc.StatusCode, type[DuologueError]] = {
+    grpc.StatusCode.UNAUTHENTICATED: AccessError,
+    grpc.StatusCode.PERMISSION_DENIED: AccessError,
+    grpc.StatusCode.INVALID_ARGUMENT: RequestError,
+}
 
 _SCHEME = "grpc://"
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
@@ -55,6 +64,22 @@ def channel_options(address: str) -> list[tuple[str, int]]:
     return options
 
 
+def key_metadata(api_key: str | None) -> tuple[tuple[str, str], ...]:
+    """Metadata that shows an API key; none without one.
+
+    Raises:
+        RequestError: no metadata can carry the key.
+
+    >>> key_metadata("s3cret")
+    (('authorization', 'Bearer s3cret'),)
+    """
+    if api_key is None:
+        return ()
+    if not (api_key.isascii() and api_key.isprintable()):
+        raise RequestError("the API key holds characters that no metadata can carry")
+    return (("authorization", f"Bearer {api_key}"),)
+
+
 def error_from_rpc(error: Any, address: str) -> DuologueError:
     """Turn the failure of a call (not an error response within it) into a type of ours.
 
@@ -70,6 +95,12 @@ def error_from_rpc(error: Any, address: str) -> DuologueError:
         return CancelledError("the stream was cancelled")
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
         return ServerUnavailableError(f"no answer from {address}: {details}")
+    if code == grpc.StatusCode.RESOURCE_EXHAUSTED:
+        # gRPC itself says so of a message that is too large; a gate, of a server that is full.
+        is_too_large = _TOO_LARGE in (details or "")
+        return RequestError(details) if is_too_large else CapacityError(details)
+    if code in _REFUSALS:
+        return _REFUSALS[code](details)
     return EngineError(f"{address} answered {code.name}: {details}")
 
 

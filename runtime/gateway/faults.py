@@ -185,7 +185,9 @@ def fault_of(error: Exception) -> Fault:
     """
     for kind, status, type_, code, text in _TABLE:
         if isinstance(error, kind):
-            retry = getattr(error, "retry_after_s", _RETRY_AFTER_S if status == 503 else None)
+            retry = getattr(error, "retry_after_s", None)
+            if retry is None and status == 503:
+                retry = _RETRY_AFTER_S
             param = getattr(error, "param", "input" if isinstance(error, ScriptError) else None)
             return Fault(status, type_, code, text or str(error), param, retry)
     return Fault(500, _SERVER, "internal_error", "the server failed; its log says more")

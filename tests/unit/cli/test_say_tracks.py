@@ -130,8 +130,8 @@ def test_http_address_is_answered_by_the_http_client():
         client = connect(url)
         assert type(client) is kind
         client.close()
-    with pytest.raises(RequestError, match="API key"):
-        connect("far:8001", api_key="s3cret")
+        with pytest.raises(RequestError, match="API key"):
+            connect(url, api_key="bad\nkey")
 
 
 def test_key_comes_from_the_option_or_the_environment(house, folder):

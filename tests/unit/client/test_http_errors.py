@@ -60,3 +60,19 @@ def test_answer_of_somebody_else_is_judged_by_its_status(status, kind, body):
 
 def test_only_the_beginning_of_a_strange_answer_is_shown():
     assert len(str(error_from_answer(500, b"x" * 10_000, URL))) < 300
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"), [("7", 7.0), (" 30 ", 30.0), (None, None), ("Wed, 21 Oct", None)]
+)
+def test_a_full_server_says_when_to_ask_again(header, expected):
+    body = b'{"error": {"code": "server_full", "message": "full"}}'
+    for status, answer in ((503, body), (429, b"")):
+        caught = error_from_answer(status, answer, URL, header)
+        assert isinstance(caught, errors.CapacityError)
+        assert caught.retry_after_s == expected
+
+
+def test_every_passing_trouble_of_the_gateway_names_a_time():
+    for error in (errors.CapacityError("full"), faults.RateLimitError("slow", 2.5)):
+        assert "Retry-After" in faults.fault_of(error).headers
