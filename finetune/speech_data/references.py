@@ -35,6 +35,7 @@ _FOR_SILENT_SPEAKER = 0.3
 _DEFAULT_LEFT_OUT = 0.5
 _MERGED = 0.5
 _CLIP_FRAMES = (15, 125)
+_DRAWN_CLIPS = 8
 _NOT_LEARNT_FRAMES = 12
 
 
@@ -101,7 +102,7 @@ class ExampleMaker:
         heard = np.concatenate([*(clip.codes for _, clip in references), codes], axis=1)
         side = self._text_side
         ids = encode_transcript(text, side.prompt, side.tokenizer)
-        rows = build_row(ids, heard, side.tokens).astype(np.int32)
+        rows = build_row(ids, heard, side.tokens)
         num_learnt = heard.shape[1] - (_NOT_LEARNT_FRAMES if references else 0)
         return Example(rows, num_learnt)
 
@@ -137,8 +138,11 @@ class ExampleMaker:
             clips = [clip for place in others if (clip := self._clip(dialogue, place))]
             if clips:
                 return random.choice(clips)
+        # A text that is to be said must not have been heard already.
+        said = {dialogue.turns[place].text for place in spoken}
         pool = self._clips[dialogue.voices[speaker - 1]]
-        return random.choice(pool) if pool else None
+        drawn = random.sample(pool, min(len(pool), _DRAWN_CLIPS))
+        return next((clip for clip in drawn if clip.text not in said), None)
 
     def _clip(self, dialogue: SpokenDialogue, place: int) -> Clip | None:
         codes = dialogue.cut(place, place, self._frames_per_s)

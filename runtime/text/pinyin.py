@@ -86,9 +86,10 @@ def _reader() -> Callable[[str], str]:
         ) from error
 
     def read(han: str) -> str:
-        options = {"style": Style.TONE3, "neutral_tone_with_five": True, "tone_sandhi": True}
+        syllables = lazy_pinyin(
+            han, style=Style.TONE3, neutral_tone_with_five=True, tone_sandhi=True
+        )
         # A character without a reading comes back, with a tone that it does not have.
-        syllables = lazy_pinyin(han, errors="default", **options)
         return " ".join(s if s.isascii() else s.rstrip("5") for s in syllables)
 
     return read

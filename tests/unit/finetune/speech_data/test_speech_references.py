@@ -112,7 +112,7 @@ def test_an_example_is_the_prompt_of_its_references_and_then_its_codes(
 
 def test_the_first_second_of_a_reference_is_not_learnt(text_side: TextSide) -> None:
     voices = ("boris", "linda")
-    dialogues = [_dialogue(n, voices, (1, "再见"), (2, "好")) for n in range(3)]
+    dialogues = [_dialogue(n, voices, (1, "再" * n), (2, "好" * n)) for n in range(1, 4)]
     for example in _make(dialogues, text_side, 0):
         row = label_row(example.input_ids.astype(np.int64), example.num_frames)
         heard = (example.input_ids[:, 1] < 1024).sum()
