@@ -123,11 +123,6 @@ class DelayState:
         return banned
 
     @property
-    def is_draining(self) -> bool:
-        """The trigger row has been written."""
-        return self.rows_to_drain is not None
-
-    @property
     def is_finished(self) -> bool:
         """Every channel has drained."""
         return self.rows_to_drain == 0

@@ -94,15 +94,18 @@ class Sequence:
 
     @property
     def is_finished(self) -> bool:
-        """No further step is wanted: drained, or the cap is reached and nothing drains."""
-        if self.state.is_draining:
-            return self.state.is_finished
+        """No further step is wanted: drained, or the frames of the cap are whole.
+
+        The second ends a drain, too, that began behind the cap: the slot has no row for it.
+        """
+        if self.state.is_finished:
+            return True
         return len(self.new_rows) >= self.max_frames + self.state.pattern.max_delay
 
     @property
     def finish_reason(self) -> FinishReason:
         """Why a finished sequence ended."""
-        return FinishReason.STOP if self.state.is_draining else FinishReason.LENGTH
+        return FinishReason.STOP if self.state.is_finished else FinishReason.LENGTH
 
     @property
     def num_frames(self) -> int:
