@@ -6,12 +6,15 @@ Labels are bounded: never an id, a voice or a key.
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from collections.abc import Callable
 from typing import Any
 
 from duologue.runtime.serving.triton import PbUtils
+
+_log = logging.getLogger(__name__)
 
 TTFA_BUCKETS_S = [0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0]
 CANCEL_BUCKETS_S = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0]
@@ -106,8 +109,12 @@ class ServingMetrics:
                 continue
             if write is None:
                 return
-            write()
-            self._show_load()
+            try:
+                write()
+                self._show_load()
+            except Exception:
+                # Without this thread all numbers would stand still, and the queue would grow.
+                _log.exception("a metric could not be written")
 
     def _show_load(self) -> None:
         load = self._load()

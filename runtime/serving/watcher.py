@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+_log = logging.getLogger(__name__)
 
 # Asking costs about 60 us of waiting for the server process, hence not in the engine's loop.
 POLL_S = 0.02
@@ -69,8 +72,17 @@ class CancellationWatcher:
                     return
                 watches = [watch for watch in self._watches if watch.cancelled_at_s is None]
             for watch in watches:
-                if watch.is_cancelled():
+                if _is_cancelled(watch):
                     watch.cancelled_at_s = time.monotonic()
                     watch.cancel()
             with self._condition:
                 self._condition.wait_for(lambda: self._is_closed, timeout=POLL_S)
+
+
+def _is_cancelled(watch: Watch) -> bool:
+    try:
+        return watch.is_cancelled()
+    except Exception:
+        # Who cannot be asked cannot be answered either; the others are to be asked on.
+        _log.exception("a caller could not be asked and counts as gone")
+        return True

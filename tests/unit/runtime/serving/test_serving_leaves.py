@@ -9,6 +9,7 @@ from fake_triton import FakeTriton, Sender, model_args
 from duologue.runtime import errors
 from duologue.runtime.errors import ConfigError, DuologueError, RequestError, parse_error
 from duologue.runtime.serving.errors import error_response, load_failure
+from duologue.runtime.serving.metrics import Metric, ServingMetrics
 from duologue.runtime.serving.sink import ResponseSink
 from duologue.runtime.serving.triton import ModelSettings
 from duologue.runtime.serving.watcher import CancellationWatcher
@@ -96,3 +97,33 @@ def test_model_settings_are_read_with_their_defaults() -> None:
 def test_a_number_of_slots_that_is_none_is_refused(value: str) -> None:
     with pytest.raises(ConfigError, match="max_slots"):
         ModelSettings.from_args(model_args(max_slots=value))
+
+
+def test_the_watcher_outlives_a_caller_that_cannot_be_asked() -> None:
+    def broken() -> bool:
+        raise RuntimeError("the request is gone")
+
+    watcher = CancellationWatcher()
+    first, second = threading.Event(), threading.Event()
+    with watcher.watching(broken, first.set), watcher.watching(first.is_set, second.set):
+        assert first.wait(30)
+        assert second.wait(30)
+    watcher.close()
+
+
+def test_a_metric_that_cannot_be_written_does_not_stop_the_others() -> None:
+    written = threading.Event()
+
+    class Broken:
+        def increment(self, by: float) -> None:
+            raise RuntimeError("the server does not answer")
+
+    class Good:
+        def increment(self, by: float) -> None:
+            written.set()
+
+    metrics = ServingMetrics(FakeTriton(), lambda: (0, 0))
+    for number in (Broken(), Good()):
+        Metric(number, metrics._writer).increment(1)
+    assert written.wait(30)
+    metrics.close()
