@@ -6,6 +6,7 @@ A busy server may keep a probe waiting for longer than any patience, and is not 
 
 from __future__ import annotations
 
+import http.client
 import threading
 import urllib.request
 from collections.abc import Callable
@@ -26,7 +27,7 @@ def read_audio_seconds(metrics_url: str | None) -> float | None:
     try:
         with opener.open(metrics_url, timeout=_TIMEOUT_S) as answer:
             text = answer.read(_MAX_BYTES).decode(errors="replace")
-    except OSError:
+    except (OSError, http.client.HTTPException):  # the second: it ended in mid-answer
         return None
     values = [line for line in text.splitlines() if line.startswith(AUDIO_METRIC)]
     return float(values[0].split()[1]) if values else None

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import http.client
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -12,7 +14,7 @@ import pytest
 from duologue.runtime.errors import EngineError
 from duologue.runtime.supervisor.death_watch import DeathWatch
 from duologue.runtime.supervisor.failure import Failure, RestartBudget, RestartPolicy
-from duologue.runtime.supervisor.pulse import Pulse
+from duologue.runtime.supervisor.pulse import Pulse, read_audio_seconds
 from duologue.runtime.supervisor.supervisor import Supervisor
 
 SLEEP = [sys.executable, "-S", "-c", "import time; time.sleep(600)"]
@@ -83,6 +85,14 @@ def test_a_probe_that_had_to_wait_behind_others_is_no_trouble() -> None:
 def test_silence_is_trouble(count: Callable[[], float | None]) -> None:
     assert look(Pulse(refuse, count)) == "the server did not speak"
     assert look(Pulse(lambda: 1, count)) is None
+
+
+def test_a_server_that_ends_in_mid_answer_tells_no_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    def open_half(*_: object, **__: object) -> NoReturn:
+        raise http.client.BadStatusLine("")
+
+    monkeypatch.setattr(urllib.request.OpenerDirector, "open", open_half)
+    assert read_audio_seconds("http://127.0.0.1:1/metrics") is None
 
 
 class Server:
