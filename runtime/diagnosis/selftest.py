@@ -52,6 +52,8 @@ def check_server(client: Client) -> list[Finding]:
         first_s, alone = _speak(client)
     except DuologueError as error:
         return [fault("server", str(error), "is it running? `duologue status`, then its log")]
+    if not alone.size:
+        return [fault("server", "it answered without any audio", "see the server's log")]
     spoken = ok("server", f"speaks: first audio after {first_s * 1000:.0f} ms")
     return [spoken, _check_callers(client, alone), _check_cancel(client)]
 
@@ -72,9 +74,11 @@ def _check_callers(client: Client, alone: np.ndarray[Any, Any]) -> Finding:
         caller.join()
     topic = f"{NUM_CALLERS} callers"
     errors = [answer for answer in heard if isinstance(answer, DuologueError)]
-    if errors:
-        return fault(topic, str(errors[0]), "see the server's log")
-    if any(not np.array_equal(alone, answer) for answer in heard):
+    if errors or len(heard) < NUM_CALLERS:
+        reason = str(errors[0]) if errors else "a caller broke off"
+        return fault(topic, reason, "see the server's log")
+    spoken = [answer for answer in heard if not isinstance(answer, DuologueError)]
+    if any(not np.array_equal(alone, answer) for answer in spoken):
         return fault(topic, "the same seed gave other audio", "report it: this must not happen")
     return ok(topic, "the same seed gives the same audio, alone and side by side")
 

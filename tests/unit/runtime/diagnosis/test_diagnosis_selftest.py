@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 
 import numpy as np
+import pytest
 
 from duologue.client.errors import EngineError
 from duologue.runtime.diagnosis.finding import Level
@@ -11,7 +12,7 @@ from duologue.runtime.diagnosis.selftest import check_server
 
 class _Chunk:
     def __init__(self, value: float) -> None:
-        self.samples = np.full(240, value, np.float32)
+        self.samples = np.full(240 if value else 0, value, np.float32)
 
 
 class _Stream:
@@ -65,3 +66,14 @@ def test_other_audio_for_the_same_seed_is_a_fault() -> None:
 def test_an_error_for_one_of_two_callers_is_a_fault() -> None:
     callers = check_server(_Client(0.5, EngineError("full"), 0.5))[1]
     assert (callers.level, callers.found) == (Level.FAULT, "full")
+
+
+def test_a_server_without_audio_is_a_fault() -> None:
+    (finding,) = check_server(_Client(0.0))
+    assert (finding.level, finding.found) == (Level.FAULT, "it answered without any audio")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_caller_that_breaks_off_is_a_fault() -> None:
+    callers = check_server(_Client(0.5, ValueError("not one of ours"), 0.5))[1]
+    assert (callers.level, callers.found) == (Level.FAULT, "a caller broke off")
