@@ -67,11 +67,16 @@ def start_detached(command: list[str], *, timeout_s: float = READY_TIMEOUT_S) ->
         )
     path = draft.rename(directory / f"serve-{server.pid}.log")
     give_up_at_s = time.monotonic() + timeout_s
-    while server.poll() is None and time.monotonic() < give_up_at_s:
-        facts = _ready_line(path)
-        if facts is not None:
-            return {**facts, "pid": server.pid, "log": str(path)}
-        time.sleep(_LOOK_EVERY_S)
+    try:
+        while server.poll() is None and time.monotonic() < give_up_at_s:
+            facts = _ready_line(path)
+            if facts is not None:
+                return {**facts, "pid": server.pid, "log": str(path)}
+            time.sleep(_LOOK_EVERY_S)
+    except BaseException:
+        # Ctrl-C reaches us alone: who no longer waits for it does not want it.
+        server.terminate()
+        raise
     if server.poll() is None:
         server.terminate()
         server.wait()
@@ -180,7 +185,10 @@ def _chosen(states: list[ServerState], pid: int | None, *, every: bool) -> list[
 def _end(state: ServerState, timeout_s: float) -> bool:
     """Ask politely, then firmly; True when the process is gone."""
     # The descriptor names this very process, even if its id is given to another one later.
-    descriptor = os.pidfd_open(state.pid)
+    try:
+        descriptor = os.pidfd_open(state.pid)
+    except ProcessLookupError:
+        return True
     try:
         if not state.is_alive:
             return True

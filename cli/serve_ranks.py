@@ -121,8 +121,10 @@ def run_ranks(num_ranks: int, command: list[str]) -> None:
 
 def _relay(lines: IO[str], last_lines: deque[str]) -> None:
     for line in lines:
-        sys.stderr.write(line)
         last_lines.append(line)
+        # Whoever read our errors may be gone; ranks whose lines nobody takes would stand still.
+        with contextlib.suppress(OSError):
+            sys.stderr.write(line)
 
 
 @contextlib.contextmanager
@@ -141,7 +143,8 @@ def _passing_signals(process: subprocess.Popen[str]) -> Iterator[threading.Event
         asked.set()
         if leader is None:
             process.terminate()
-        else:
+            return
+        with contextlib.suppress(ProcessLookupError):
             os.kill(leader, signal.SIGTERM)
 
     numbers = (signal.SIGTERM, signal.SIGINT)

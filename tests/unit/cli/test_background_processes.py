@@ -1,0 +1,56 @@
+"""Processes of the command line that end while it looks at them."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from collections import deque
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from duologue.cli import background, serve_ranks
+from duologue.runtime.supervisor.state import ServerState
+
+
+def test_a_server_that_ended_meanwhile_counts_as_stopped() -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    assert background._end(ServerState(child.pid, 1, "0", "2026"), timeout_s=1.0)
+
+
+def test_a_start_that_is_interrupted_ends_the_server(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    started: list[subprocess.Popen[Any]] = []
+    popen = subprocess.Popen
+
+    def start(*args: Any, **options: Any) -> subprocess.Popen[Any]:
+        started.append(popen(*args, **options))
+        return started[-1]
+
+    def interrupt(_: Path) -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(background.subprocess, "Popen", start)
+    monkeypatch.setattr(background, "_ready_line", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        background.start_detached(["sleep", "600"])
+    assert started[0].wait(60) < 0
+
+
+def test_lines_of_ranks_are_taken_although_nobody_reads_ours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    last_lines: deque[str] = deque()
+    with io.TextIOWrapper(io.FileIO(writer, "w"), write_through=True) as closed:
+        monkeypatch.setattr(serve_ranks.sys, "stderr", closed)
+        serve_ranks._relay(io.StringIO("one\ntwo\n"), last_lines)
+        monkeypatch.undo()
+    assert list(last_lines) == ["one\n", "two\n"]
