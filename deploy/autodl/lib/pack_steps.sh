@@ -87,10 +87,12 @@ build_wheel() {
         [[ -f $WHEEL ]] || die "--wheel $WHEEL is no file"
         cp -- "$WHEEL" "$WORK/wheels/"
     else
-        # A copy: a build leaves folders behind in the tree that it builds.
+        # A copy: a build leaves folders behind in the tree that it builds. Where --out lies in the
+        # tree, the copy must not hold itself.
         mkdir -- "$WORK/source"
         tar -C "$SOURCE" -c --exclude=./.venv --exclude=./.git --exclude=./build --exclude=./out \
-            --exclude='*.egg-info' --exclude=__pycache__ --exclude='./.*_cache' . |
+            --exclude=.work --exclude=.tools --exclude='*.egg-info' --exclude=__pycache__ \
+            --exclude='./.*_cache' . |
             tar -C "$WORK/source" -x
         "$UV" build -q --wheel --out-dir "$WORK/wheels" "${INDEX_OPTIONS[@]}" "$WORK/source"
         rm -rf -- "$WORK/source" "$WORK/wheels/.gitignore"

@@ -80,6 +80,7 @@ service_runs() {
 # readiness: "ready", or why not.
 readiness() {
     "$ENVIRONMENT/bin/python" - "$HTTP_PORT" <<'PYTHON'
+import http.client
 import json
 import sys
 import urllib.error
@@ -90,9 +91,12 @@ try:
     with opener.open(f"http://127.0.0.1:{sys.argv[1]}/readyz", timeout=5) as answer:
         print("ready" if answer.status == 200 else f"status {answer.status}")
 except urllib.error.HTTPError as error:
-    reasons = json.loads(error.read() or b"{}").get("reasons", [])
+    try:
+        reasons = json.loads(error.read())["reasons"]
+    except (ValueError, LookupError, TypeError, OSError, http.client.HTTPException):
+        reasons = []
     print("; ".join(reasons) or f"status {error.code}")
-except OSError as error:
+except (OSError, http.client.HTTPException) as error:
     print(f"port {sys.argv[1]} does not answer: {getattr(error, 'reason', error)}")
 PYTHON
 }
@@ -151,11 +155,15 @@ rank_zero() {
 
 # is_rank_zero FOLDER: of /proc. The file of the hashes tells our service from others.
 is_rank_zero() {
-    local words environment
+    local words environment each
     mapfile -d '' -t words <"$1/cmdline" || return 1
     [[ ${words[*]} == *" -m duologue.cli serve "* && ${words[*]} == *" $KEY_HASHES "* ]] || return 1
     mapfile -d '' -t environment <"$1/environ" || return 1
-    printf '%s\n' "${environment[@]}" | grep -qx 'OMPI_COMM_WORLD_RANK=0'
+    # No pipe into grep -q: it leaves early, and with pipefail the writer's fault would count.
+    for each in "${environment[@]}"; do
+        if [[ $each == OMPI_COMM_WORLD_RANK=0 ]]; then return 0; fi
+    done
+    return 1
 }
 
 # stop_service: asks, waits, and ends what has not ended by then.
@@ -163,12 +171,17 @@ stop_service() {
     read_service_file
     local began=$SECONDS rank
     rank=$(rank_zero)
-    kill -TERM "${rank:-$SERVICE_PID}"
+    # What has ended meanwhile cannot be signalled, which is no fault.
+    if ! kill -TERM "${rank:-$SERVICE_PID}" 2>/dev/null; then
+        say "process ${rank:-$SERVICE_PID} has ended by itself"
+    fi
     while service_runs; do
         if ((SECONDS - began >= STOP_S)); then
             warn "the service has not ended in $STOP_S s and is killed"
-            # The session's process group; Triton ends with the process that started it.
-            kill -KILL -- "-$SERVICE_PID"
+            # mpirun, and rank 0, which has a group of its own; Triton ends with rank 0.
+            if ! kill -KILL -- "-$SERVICE_PID" ${rank:+"$rank"} 2>/dev/null; then
+                say "some of its processes had ended by themselves"
+            fi
             break
         fi
         sleep 0.2
