@@ -56,6 +56,7 @@ def run_on_devices(
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
+                errors="replace",
             )
             stack.callback(_end, process)
             processes.append(process)
@@ -76,8 +77,11 @@ def run_on_devices(
 def _listen(process: subprocess.Popen[str], inbox: queue.SimpleQueue[dict[str, Any] | int]) -> None:
     assert process.stdout is not None
     for line in process.stdout:
+        # What libraries print stands between the results.
         with contextlib.suppress(ValueError):
-            inbox.put(json.loads(line))
+            message = json.loads(line)
+            if isinstance(message, dict):
+                inbox.put(message)
     inbox.put(process.wait())
 
 

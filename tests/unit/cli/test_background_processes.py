@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import queue
 import subprocess
 import sys
 from collections import deque
@@ -12,7 +13,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from duologue.cli import background, serve_ranks
+from duologue.cli import background, batch_devices, serve_ranks
 from duologue.runtime.supervisor.state import ServerState
 
 
@@ -54,3 +55,17 @@ def test_lines_of_ranks_are_taken_although_nobody_reads_ours(
         serve_ranks._relay(io.StringIO("one\ntwo\n"), last_lines)
         monkeypatch.undo()
     assert list(last_lines) == ["one\n", "two\n"]
+
+
+def test_whatever_libraries_print_between_results_the_end_of_a_device_is_told() -> None:
+    printed = r"print('7'); sys.stdout.buffer.write(b'\xff\n'); print('{\"file\": \"a\"}')"
+    inbox: queue.SimpleQueue[dict[str, Any] | int] = queue.SimpleQueue()
+    with subprocess.Popen(
+        [sys.executable, "-c", f"import sys; {printed}"],
+        stdout=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    ) as child:
+        batch_devices._listen(child, inbox)
+    assert [inbox.get(timeout=60), inbox.get(timeout=60)] == [{"file": "a"}, 0]
+    assert inbox.empty()
