@@ -46,7 +46,7 @@ def growth_table(points: Rows) -> tuple[Cells, list[Cells]]:
         "KV MiB",
         "resident MiB",
     )
-    cells = [
+    cells: list[Cells] = [
         (
             f"{point['engine']} {point['dtype']}",
             point["axis"],

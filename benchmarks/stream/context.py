@@ -170,8 +170,9 @@ def _spectra(samples: FloatArray, rate_hz: int) -> npt.NDArray[np.float64]:
     length = round(_FRAME_S * rate_hz)
     hop = length // _FRAMES_PER_HOP
     frames = np.lib.stride_tricks.sliding_window_view(samples, length)[::hop]
-    spectra: npt.NDArray[np.float64] = np.abs(np.fft.rfft(frames * np.hanning(length))) ** 2
-    return spectra
+    spectra = np.fft.rfft(frames * np.hanning(length))
+    power: npt.NDArray[np.float64] = np.square(np.abs(spectra))
+    return power
 
 
 def jump_db(streamed: FloatArray, whole: FloatArray, border: int, rate_hz: int) -> float:

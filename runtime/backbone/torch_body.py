@@ -172,7 +172,7 @@ def linear_in_groups(values: Tensor, weight: Tensor) -> Tensor:
     bits depend neither on its place nor on the other rows, zeros that fill it up included.
     """
     if len(values) > GROUP:
-        return torch.cat([linear_in_groups(group, weight) for group in values.split(GROUP)])
+        return torch.cat([linear_in_groups(group, weight) for group in torch.split(values, GROUP)])
     missing = GROUP - len(values)
     filled = F.pad(values, (0, 0, 0, missing)) if missing else values
     return F.linear(filled, weight)[: len(values)]

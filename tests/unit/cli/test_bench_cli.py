@@ -14,7 +14,17 @@ from duologue.cli import bench_view
 from duologue.cli.bench_options import command_line, split_names, split_numbers
 from duologue.cli.bench_reports import bench
 
-VERBS = {"engine", "stream", "offline", "door", "report", "compare", "all"}
+VERBS = {
+    "engine",
+    "stream",
+    "offline",
+    "door",
+    "context",
+    "growth",
+    "report",
+    "compare",
+    "all",
+}
 HEAVY = "'grpc', 'tritonclient', 'torch', 'onnxruntime', 'numpy', 'matplotlib', 'psutil'"
 RUN = f"""
 import sys
