@@ -21,10 +21,18 @@ from starlette.datastructures import Headers
 from tritonclient.grpc import service_pb2_grpc
 
 from duologue.client import contract
-from duologue.client.errors import AccessError, CapacityError, DuologueError, RequestError
+from duologue.client.errors import (
+    AccessError,
+    CapacityError,
+    DuologueError,
+    EngineError,
+    RequestError,
+    ServerUnavailableError,
+    StreamTimeoutError,
+)
 from duologue.client.rpc import END_TIMEOUT_S
 from duologue.runtime.errors import ConfigError
-from duologue.runtime.gateway.faults import ForbiddenError, RateLimitError, fault_of
+from duologue.runtime.gateway.faults import ForbiddenError, RateLimitError, StalledError, fault_of
 from duologue.runtime.gateway.house import House
 from duologue.runtime.gateway.keys import Visitor, visitor_with
 from duologue.runtime.keys import SPEAK
@@ -41,6 +49,8 @@ _CODES: tuple[tuple[type[DuologueError], grpc.StatusCode], ...] = (
     (RateLimitError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (CapacityError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (RequestError, grpc.StatusCode.INVALID_ARGUMENT),
+    (StalledError, grpc.StatusCode.CANCELLED),
+    (EngineError, grpc.StatusCode.INTERNAL),
 )
 
 
@@ -107,8 +117,12 @@ class _Gate(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc
         except DuologueError as error:
             await _refuse(error, context)
 
-    async def ModelStreamInfer(self, requests: AsyncIterator[Any], context: Any) -> Any:
-        """A stream of one request: a script, or an acknowledgement."""
+    async def ModelStreamInfer(self, requests: AsyncIterator[Any], context: Any) -> None:
+        """A stream of one request: a script, or an acknowledgement.
+
+        No generator: those that are left in the middle end only when they are collected, and
+        with them the place and the call.
+        """
         try:
             visitor = self._let_in(context)
             request = await anext(requests, None)
@@ -120,12 +134,13 @@ class _Gate(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc
                 self._house.rates.take(visitor)
                 place = self._house.admission.admitted(visitor)
             with place:
-                async for response in self._stream(request, requests):
-                    yield response
+                await self._stream(request, requests, context)
         except DuologueError as error:
             await _refuse(error, context)
+        except aio.AioRpcError as error:
+            await _refuse(_failure(error), context)
 
-    async def _stream(self, request: Any, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async def _stream(self, request: Any, requests: AsyncIterator[Any], context: Any) -> None:
         call = self._triton.ModelStreamInfer(iter([request]))
         second = asyncio.ensure_future(anext(requests, None))
         has_ended = False
@@ -136,16 +151,17 @@ class _Gate(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc
                 if response is aio.EOF:
                     has_ended = True
                     return
-                if _is_over(response):
+                is_over = _is_over(response)
+                if is_over:
                     # Triton 2.51 keeps a request for ever whose cancel overtakes its end.
                     has_ended = await _drained(call)
-                yield response
-                if has_ended:
+                await self._send(response, context)
+                if is_over:
                     return
                 if second.done() and second.result() is not None:
                     raise RequestError("the stream holds a second request; allowed: one")
         except asyncio.TimeoutError:
-            raise CapacityError("the model gave no audio in time") from None
+            raise StreamTimeoutError("no audio came in time") from None
         finally:
             second.cancel()
             with suppress(asyncio.CancelledError, aio.AioRpcError):
@@ -153,6 +169,12 @@ class _Gate(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc
             if not has_ended:
                 # The caller left, or is sent away: this is what frees its slot.
                 call.cancel()
+
+    async def _send(self, response: Any, context: Any) -> None:
+        try:
+            await asyncio.wait_for(context.write(response), self._house.settings.api.stall_timeout)
+        except asyncio.TimeoutError:
+            raise StalledError("the caller took nothing for too long") from None
 
     async def _ask(self, method: Any, request: Any, context: Any) -> Any:
         try:
@@ -165,9 +187,12 @@ class _Gate(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc
         try:
             return await self._house.outage.wait_for(call, self._house.settings.api.timeout)
         except aio.AioRpcError as error:
+            if error.code() == grpc.StatusCode.UNAVAILABLE:
+                raise _failure(error) from error
+            # A refusal of the model's, whose type stands in its details.
             await context.abort(error.code(), error.details())
         except asyncio.TimeoutError:
-            raise CapacityError("the model gave no answer in time") from None
+            raise StreamTimeoutError("no answer came in time") from None
 
     def _let_in(self, context: Any, scope: str | None = SPEAK) -> Visitor:
         """Who calls; nothing of the call has been read yet."""
@@ -188,6 +213,13 @@ class _Gate(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc
 def _check_model(request: Any, allowed: tuple[str, ...]) -> None:
     if request.model_name not in allowed:
         raise RequestError(f"the model is none of those served here: {', '.join(allowed)}")
+
+
+def _failure(error: aio.AioRpcError) -> DuologueError:
+    """What a call to Triton failed of; its own words tell of addresses behind the door."""
+    if error.code() == grpc.StatusCode.UNAVAILABLE:
+        return ServerUnavailableError("no answer from the speech server")
+    return EngineError(f"the speech server answered {error.code().name}")
 
 
 def _is_over(response: Any) -> bool:
