@@ -89,8 +89,9 @@ class KeyRing:
         self._stamp: object = None
         self._keys = self._fixed
         if path is not None:
-            self._keys = (*self._fixed, *read_keys(path))
+            # Before the reading: a change in between is then seen at the next visit.
             self._stamp = _stamp(path)
+            self._keys = (*self._fixed, *read_keys(path))
 
     @property
     def is_empty(self) -> bool:

@@ -26,7 +26,8 @@ from duologue.runtime.gateway.logs import log_event
 from duologue.runtime.keys import SPEAK
 
 BODY_TIMEOUT_S = 30.0
-_FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
+_JSON = "application/json"
+_FILES = "multipart/form-data"
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # 1008: the connection breaks a rule of ours.
 _POLICY_CLOSE = 1008
@@ -93,16 +94,16 @@ class Threshold:
         return _replay(messages, receive)
 
     def _check_origin(self, scope: Scope) -> None:
-        """Browsers send forms for any page without asking, but say whose page it is."""
+        """Browsers send all but JSON for any page without asking, but say whose page it is."""
         headers = Headers(scope=scope)
-        is_form = headers.get("content-type", "").startswith(_FORMS)
-        if is_form and not is_welcome(headers, self._house.settings.api.cors):
+        is_unasked = scope["method"] == "POST" and _kind_of(headers) != _JSON
+        if is_unasked and not is_welcome(headers, self._house.settings.api.cors):
             raise ForbiddenError("forms of other sites' pages are not taken")
 
     def _limit(self, scope: Scope, headers: Headers) -> int:
         """Bytes that a body may have; files are taken only where there is room for them."""
         api = self._house.settings.api
-        if not headers.get("content-type", "").startswith("multipart/form-data"):
+        if _kind_of(headers) != _FILES or not is_keyed(scope["path"]):
             return min(api.max_json_size, api.max_request_size)
         if scope_of(scope["path"], scope["method"]) == SPEAK:
             self._house.admission.check()
@@ -167,6 +168,11 @@ async def _refuse(fault: Fault, scope: Scope, receive: Receive, send: Send) -> N
         # What is left of the body is not read: the connection cannot be used again.
         response.headers["connection"] = "close"
     await response(scope, receive, send)
+
+
+def _kind_of(headers: Headers) -> str:
+    """What a body claims to be, without its parameters; the case of the letters says nothing."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def _request_id(headers: Headers) -> str:

@@ -73,3 +73,12 @@ def test_a_key_is_asked_for_here_too(open_gateway: Any) -> None:
     assert gateway.call("/speakers").status == 401
     assert gateway.call("/api/speakers").status == 401
     assert tts(gateway, {"Authorization": "Bearer sk-1"}, text="Hi.").status == 200
+
+
+@pytest.mark.parametrize("kind", ["Application/X-WWW-Form-URLencoded", "text/plain", ""])
+def test_no_kind_of_body_that_pages_send_unasked_gets_around_it(gateway: Any, kind: str) -> None:
+    headers = {"Origin": "https://elsewhere.example", "Content-Type": kind}
+    for path, data in (("/tts", b"text=Hi."), ("/tts_to_audio", b'{"text": "Hi."}')):
+        assert gateway.call(path, data=data, headers=headers).status == 403
+    own = {"Origin": gateway.url, "Content-Type": "APPLICATION/JSON; charset=utf-8"}
+    assert gateway.call("/tts_to_audio", {"text": "Hi."}, headers=own).status == 200

@@ -213,3 +213,10 @@ def test_the_interface_is_described(gateway: Gateway) -> None:
     paths = gateway.call("/openapi.json").json["paths"]
     assert set(paths) >= {"/v1/audio/speech", "/v1/audio/dialogue", "/api/v1/tts/synthesize"}
     assert set(paths) >= {"/api/v1/tts/synthesize_file", "/api/v1/voices/upload", "/tts"}
+
+
+def test_files_are_read_only_where_they_may_go(open_gateway: Open) -> None:
+    gateway = open_gateway({"max_json_size": 1000})
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    assert gateway.call("/readyz", data=bytes(2000), headers=headers).status == 413
+    assert gateway.call("/v1/audio/voices", data=bytes(2000), headers=headers).status == 400
