@@ -43,6 +43,7 @@ class LiveSession(Generic[_Wanted]):
         self.visitor: Visitor = visitor_of(socket)
         self._socket = socket
         self._text = ""
+        self._has_flushed = False
         self._waiting: asyncio.Queue[_Wanted] = asyncio.Queue(MAX_WAITING)
         self._speaking: asyncio.Task[None] | None = None
 
@@ -131,14 +132,19 @@ class LiveSession(Generic[_Wanted]):
 
     def _take(self, text: str) -> None:
         whole = self._text + text
-        if whole.strip():
-            check_text(whole, self.house.settings.api.max_text_chars)
+        max_chars = self.house.settings.api.max_text_chars
+        # Blanks may come first, yet not without end.
+        if whole.strip() or len(whole) > max_chars:
+            check_text(whole, max_chars)
         self._text = whole
 
     def _flush(self) -> None:
         text, self._text = self._text, ""
         # Wrong names are told now, not when the turn of this text has come.
         wanted = self.flush(text)
+        if self._has_flushed:  # the first one was counted at the door
+            self.house.rates.take(self.visitor)
+        self._has_flushed = True
         try:
             self._waiting.put_nowait(wanted)
         except asyncio.QueueFull:

@@ -99,3 +99,26 @@ def test_cancel_and_leaving_free_the_slot(socket: ClientConnection, gateway: Any
     receive_until(socket, "audio.start")
     socket.close()
     wait_for(lambda: gateway.server.house.admission.num_running == 0)
+
+
+def test_each_further_text_of_a_session_is_a_request(open_gateway: Any) -> None:
+    gateway = open_gateway(
+        {"rate_limit": {"enabled": True, "requests_per_minute": 1, "burst_size": 2}}
+    )
+    url = gateway.url.replace("http", "ws") + "/v1/audio/speech/stream"
+    with connect(url, proxy=None) as socket:
+        for kind in ("session.done", "session.done", "error"):
+            send(socket, "input.text", text="Hi.")
+            send(socket, "input.done")
+            messages, _ = receive_until(socket, kind)
+        assert messages[-1]["error"]["code"] == "rate_limit_exceeded"
+
+
+def test_blanks_do_not_gather_without_end(open_gateway: Any) -> None:
+    gateway = open_gateway({"max_text_chars": 100})
+    url = gateway.url.replace("http", "ws") + "/v1/audio/speech/stream"
+    with connect(url, proxy=None) as socket:
+        for _ in range(2):
+            send(socket, "input.text", text=" " * 60)
+        messages, _ = receive_until(socket, "error")
+        assert messages[-1]["error"]["code"] == "text_too_long"
