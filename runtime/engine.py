@@ -171,7 +171,9 @@ class Engine:
         logits = self._backbone.prefill(sequence.slot, rows, piece.start, is_last=piece.is_last)
         sequence.num_prefilled = piece.stop
         if logits is not None:
-            self._prefixes.keep(sequence.slot)
+            # What is kept is read by others: never rows that end as no number.
+            if sound_rows(logits).all():
+                self._prefixes.keep(sequence.slot)
             self._append([sequence], logits)
 
     def _decode(self, sequences: Rows[Sequence]) -> None:

@@ -159,6 +159,25 @@ def test_kept_prefixes_change_no_sample(bench: Any) -> None:
     assert stats.rows_restored >= 8 * stats.hits
 
 
+def test_a_prompt_that_ends_as_no_number_is_not_kept_for_others(bench: Any) -> None:
+    backbone = fakes.FakeBackbone()
+    made = bench(backbone, prefix_bytes=10**6)
+    list(made.start(seed=18))
+    sound = backbone._logits
+
+    def sick(slots: Any) -> Any:
+        logits = sound(slots)
+        logits.values[:] = np.nan
+        return logits
+
+    backbone._logits = sick  # type: ignore[method-assign]
+    with pytest.raises(EngineError, match="not numbers"):
+        list(made.start(seed=18))
+    backbone._logits = sound  # type: ignore[method-assign]
+    made.await_idle()
+    assert made.engine.stats.prefixes.num_bytes == 0
+
+
 def test_a_cap_ends_with_length_after_exactly_so_many_frames(bench: Any) -> None:
     made = bench(fakes.FakeBackbone(end_chance=0.0))
     for max_frames in (1, 2, 3, 7, 8, 30):
