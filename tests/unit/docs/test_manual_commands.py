@@ -168,3 +168,33 @@ def _duologue(desk: Path, words: list[str]) -> None:
         check=False,
     )
     assert done.returncode == 0, f"{words}\n{done.stdout}{done.stderr}"
+
+
+PYTHON_BLOCKS = [
+    (page, block)
+    for page in ("index.md", "index.zh.md", "http_api.md")
+    for block in blocks(DOCS / page, "python")
+]
+
+
+@pytest.mark.parametrize(
+    "block", [block for _, block in PYTHON_BLOCKS if "localhost:9000" in block]
+)
+def test_python_over_http_runs_as_it_stands(block: str, door: Gateway, desk: Path) -> None:
+    code = block.replace("localhost:9000", door.url.removeprefix("http://"))
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=desk, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout or (desk / "talk.mp3").stat().st_size > 0
+
+
+def test_python_over_grpc_is_that_of_the_readme_but_for_the_script() -> None:
+    def plain(code: str) -> str:
+        return re.sub(r'script = ".*"', "script = ...", code)
+
+    # Those of the README run against a real server.
+    known = {plain(block) for block in blocks(ROOT / "README.md", "python")}
+    over_grpc = [block for _, block in PYTHON_BLOCKS if "localhost:9000" not in block]
+    assert len(over_grpc) == 2
+    assert all(plain(block) in known for block in over_grpc)
