@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import subprocess
 import sys
 import threading
@@ -53,6 +54,23 @@ def test_waits_between_restarts_double_up_to_a_limit_and_old_failures_are_forgot
         budget.spend(DIED)
     now[0] = 121.0
     assert budget.spend(DIED) == 0
+
+
+def test_a_death_is_noticed_where_the_kernel_may_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbid(_: int) -> NoReturn:
+        raise PermissionError("pidfd_open")
+
+    monkeypatch.setattr(os, "pidfd_open", forbid)
+    process = subprocess.Popen(SLEEP)
+    with DeathWatch([process.pid]) as watch:
+        assert not watch.wait(0.01)
+        watch.ring()
+        assert watch.wait(60)
+        assert not watch.wait(0.01)
+        process.kill()
+        assert watch.wait(60)
+        process.wait()
+        assert watch.wait(60), "it stays dead"
 
 
 def test_no_restarts_at_all_may_be_allowed() -> None:
