@@ -21,7 +21,10 @@ NUM_CALLERS = 2
 class Chunk(Protocol):
     """A piece of audio."""
 
-    samples: np.ndarray[Any, np.dtype[np.float32]]
+    @property
+    def samples(self) -> np.ndarray[Any, Any]:
+        """Its audio."""
+        ...
 
 
 class Stream(Protocol):
@@ -37,7 +40,7 @@ class Stream(Protocol):
 class Client(Protocol):
     """A connection to a server, such as `duologue.client.DialogueClient`."""
 
-    def stream(self, script: str, **options: Any) -> Stream:
+    def stream(self, script: str, *, seed: int) -> Stream:
         """Speak a script."""
         ...
 
