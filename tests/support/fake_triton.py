@@ -94,7 +94,7 @@ class Sender:
         return self.cancelled
 
     def wait(self) -> Sender:
-        assert self.ended.wait(10), "no final response"
+        assert self.ended.wait(60), "no final response"
         assert sum(flag & FINAL for flag in self.flags) == 1
         return self
 

@@ -81,7 +81,7 @@ def _decode_all(streams: Sequence[tuple[float, list[int]]], max_batch: int) -> l
     codec.gate.set()
     for job, (_, lengths) in zip(jobs, streams, strict=True):
         for _ in lengths:
-            assert job.delivered.acquire(timeout=10)
+            assert job.delivered.acquire(timeout=60)
     worker.close()
     return codec.batches[1:]
 

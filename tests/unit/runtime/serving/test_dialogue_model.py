@@ -24,7 +24,7 @@ from duologue.runtime.serving.dialogue_model import (
 )
 from duologue.runtime.supervisor.log import read_announcement
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def speak(model: DialogueModel, script: str, *pairs: Any) -> Request:
 
 
 def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not holds():
         assert time.monotonic() < deadline, "it never came to hold"
         time.sleep(0.005)
@@ -228,7 +228,7 @@ def test_finalize_ends_running_streams_and_refuses_new_ones(
 ) -> None:
     model = DialogueModel(cast(Any, synthesizer), triton)
     held = speak(model, "hold 1").sender
-    assert held.started.wait(10)
+    assert held.started.wait(60)
 
     model.finalize()
 

@@ -72,7 +72,7 @@ def test_the_watcher_cancels_once_and_only_whom_it_watches() -> None:
         watcher.watching(lambda: True, cancel) as gone,
         watcher.watching(lambda: False, lambda: cancels.append("b")) as there,
     ):
-        assert cancelled.wait(10)
+        assert cancelled.wait(60)
     watcher.close()
 
     assert cancels == ["a"]

@@ -13,7 +13,7 @@ from duologue.runtime.serving import whole_model
 from duologue.runtime.serving.tensors import chunk_tensors
 from duologue.runtime.serving.whole_model import WholeDialogueModel
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(120)
 
 
 def stream(triton: FakeTriton, num_chunks: int, *, ends: bool = True) -> list[InferenceResponse]:
@@ -94,7 +94,7 @@ def test_too_many_requests_are_refused_at_once(monkeypatch: pytest.MonkeyPatch) 
     triton, gate = FakeTriton(), threading.Event()
 
     def answers(_: Any) -> list[InferenceResponse]:
-        gate.wait(10)
+        gate.wait(60)
         return stream(triton, 1)
 
     triton.models["dialogue_tts"] = answers

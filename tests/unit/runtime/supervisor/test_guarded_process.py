@@ -13,7 +13,7 @@ from duologue.runtime.supervisor.process import GuardedProcess, Leftovers
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="the guard needs Linux"),
-    pytest.mark.timeout(60),
+    pytest.mark.timeout(180),
 ]
 
 # A server with a helper, as tritonserver has its stubs. It says when it is ready.
@@ -109,7 +109,7 @@ def test_the_status_of_a_server_that_ends_by_itself_is_told(tmp_path: Path) -> N
         leftovers=leftovers(tmp_path),
     )
 
-    assert process.wait(30) == 3
+    assert process.wait(60) == 3
     assert process.stop() == 3
     assert (tmp_path / "log").read_text() == "reason\n"
 
