@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A gate in front of Triton's gRPC: the same keys and limits as at the HTTP door.
 
-Triton itself stays on loopback. A call is let in by its key before anything of it is read;
+Triton itself stays on loopback. A call is let in by its key before anything of it is looked at;
 then only what a client of ours needs goes through (streams, whole requests, readiness), one
 request per stream, and nothing of the caller's metadata: some of it can crash a server.
 """
@@ -32,7 +32,7 @@ from duologue.client.errors import (
 )
 from duologue.client.rpc import END_TIMEOUT_S
 from duologue.runtime.errors import ConfigError
-from duologue.runtime.gateway.faults import ForbiddenError, RateLimitError, StalledError, fault_of
+from duologue.runtime.gateway.faults import ForbiddenError, StalledError, fault_of
 from duologue.runtime.gateway.house import House
 from duologue.runtime.gateway.keys import Visitor, visitor_with
 from duologue.runtime.keys import SPEAK
@@ -42,11 +42,11 @@ WHOLE_MODELS = (contract.ENSEMBLE_MODEL, contract.ENCODER_MODEL)
 # Reference audio of 30 s and more; scripts are smaller.
 MAX_MESSAGE_BYTES = 8_000_000
 _KEEPALIVE_MS = 10_000
+_REQUEST_TIMEOUT_S = 10.0
 FINAL = "triton_final_response"
 _CODES: tuple[tuple[type[DuologueError], grpc.StatusCode], ...] = (
     (ForbiddenError, grpc.StatusCode.PERMISSION_DENIED),
     (AccessError, grpc.StatusCode.UNAUTHENTICATED),
-    (RateLimitError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (CapacityError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (RequestError, grpc.StatusCode.INVALID_ARGUMENT),
     (StalledError, grpc.StatusCode.CANCELLED),
@@ -118,14 +118,14 @@ class _Gate(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc
             await _refuse(error, context)
 
     async def ModelStreamInfer(self, requests: AsyncIterator[Any], context: Any) -> None:
-        """A stream of one request: a script, or an acknowledgement.
-
-        No generator: those that are left in the middle end only when they are collected, and
-        with them the place and the call.
-        """
+        """A stream of one request: a script, or an acknowledgement."""
+        # No generator: one that is left in the middle keeps its place until it is collected.
         try:
-            visitor = self._let_in(context)
-            request = await anext(requests, None)
+            try:
+                visitor = self._let_in(context)
+            finally:
+                # Clients of asyncio lose a refusal that overtakes their request.
+                request = await _first(requests)
             if request is None:
                 return
             _check_model(request, STREAM_MODELS)
@@ -225,6 +225,13 @@ def _failure(error: aio.AioRpcError) -> DuologueError:
 def _is_over(response: Any) -> bool:
     final = response.infer_response.parameters.get(FINAL)
     return bool(response.error_message) or (final is not None and bool(final.bool_param))
+
+
+async def _first(requests: AsyncIterator[Any]) -> Any:
+    """The first request of a stream, or None where none comes in its time."""
+    with suppress(asyncio.TimeoutError):
+        return await asyncio.wait_for(anext(requests, None), _REQUEST_TIMEOUT_S)
+    return None
 
 
 async def _drained(call: Any) -> bool:

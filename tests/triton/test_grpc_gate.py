@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from live_gateway import wait_for
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from duologue.client import DialogueClient, contract
+from duologue.client import AccessError, AsyncDialogueClient, DialogueClient, contract
 from duologue.client.request import build_ack, build_encoding, build_request
 from duologue.client.types import SpeechOptions
 from duologue.runtime.gateway.server import GatewayServer
@@ -150,3 +151,26 @@ def test_a_key_has_its_streams_and_leaving_frees_them(door: Any, gate: GatewaySe
             call.cancel()
     door.wait_until_idle()
     wait_for(lambda: gate.house.admission.num_running == 0)
+
+
+@pytest.mark.parametrize("client_class", [DialogueClient, AsyncDialogueClient])
+def test_our_clients_show_their_key(gate: GatewayServer, client_class: Any) -> None:
+    async def ask(key: str | None) -> tuple[bool, int]:
+        client = client_class(gate.grpc_url, api_key=key)
+        try:
+            is_ready = client.is_ready()
+            speech = client.synthesize(SCRIPT, seed=11, max_frames=20, max_ahead_s=5.0)
+            if client_class is AsyncDialogueClient:
+                is_ready, speech = await is_ready, await speech
+            return is_ready, len(speech.samples)
+        finally:
+            closing = client.close()
+            if closing is not None:
+                await closing
+
+    is_ready, num_samples = asyncio.run(ask("sk-alice"))
+    assert is_ready
+    assert num_samples > 0
+    for key, words in ((None, "needed"), ("sk-eve", "unknown"), ("sk-bob", "scope")):
+        with pytest.raises(AccessError, match=words):
+            asyncio.run(ask(key))
