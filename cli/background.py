@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -189,6 +190,8 @@ def _end(state: ServerState, timeout_s: float) -> bool:
         descriptor = os.pidfd_open(state.pid)
     except ProcessLookupError:
         return True
+    except OSError:  # the kernel has no such call, or it is forbidden
+        return _end_by_number(state, timeout_s)
     try:
         if not state.is_alive:
             return True
@@ -203,3 +206,17 @@ def _end(state: ServerState, timeout_s: float) -> bool:
         return True
     finally:
         os.close(descriptor)
+
+
+def _end_by_number(state: ServerState, timeout_s: float) -> bool:
+    """The same by the process id, compared with the time at which the process began."""
+    for limit_s in (timeout_s, timeout_s / 4):
+        with contextlib.suppress(ProcessLookupError):
+            if state.is_alive:
+                os.kill(state.pid, signal.SIGTERM)
+        give_up_at_s = time.monotonic() + limit_s
+        while state.is_alive and time.monotonic() < give_up_at_s:
+            time.sleep(_LOOK_EVERY_S)
+        if not state.is_alive:
+            return True
+    return False

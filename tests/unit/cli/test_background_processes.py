@@ -14,13 +14,33 @@ from typing import Any, NoReturn
 import pytest
 
 from duologue.cli import background, batch_devices, serve_ranks
-from duologue.runtime.supervisor.state import ServerState
+from duologue.runtime.supervisor.state import ServerState, process_started
 
 
 def test_a_server_that_ended_meanwhile_counts_as_stopped() -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
     assert background._end(ServerState(child.pid, 1, "0", "2026"), timeout_s=1.0)
+
+
+@pytest.mark.parametrize("code", ["", "import signal; signal.signal(15, signal.SIG_IGN); "])
+def test_a_server_is_ended_where_the_kernel_gives_no_descriptor(
+    monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    def forbid(_: int) -> NoReturn:
+        raise PermissionError("pidfd_open")
+
+    monkeypatch.setattr(os, "pidfd_open", forbid)
+    line = [sys.executable, "-c", f"{code}print(flush=True); input()"]
+    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline()
+        state = ServerState(child.pid, process_started(child.pid) or 0, "0", "2026")
+        other = ServerState(child.pid, state.pid_started + 1, "0", "2026")
+        assert background._end(other, timeout_s=60.0), "the id is another process's by now"
+        assert child.poll() is None
+        assert background._end(state, timeout_s=0.2 if code else 60.0) is not bool(code)
+        child.kill()
 
 
 def test_a_start_that_is_interrupted_ends_the_server(
