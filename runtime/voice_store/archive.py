@@ -8,7 +8,9 @@ audio/<sha256>.wav      reference audio, mono 32-bit float
 from __future__ import annotations
 
 import json
+import lzma
 import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -28,6 +30,12 @@ MANIFEST = "voices.json"
 
 _MAX_MANIFEST_BYTES = 50_000_000
 _MAX_AUDIO_BYTES = 100_000_000
+# What zipfile and json say of files that were made to trouble them; `RuntimeError` is said of
+# encryption, unknown compression and deep nesting.
+_BROKEN = (
+    *(OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
+)
 _SAID = ("transcript", "language", "description", "consent")
 # The same voices give the same bytes.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -82,7 +90,7 @@ def read_archive(path: Path) -> Iterator[FoundVoice]:
                 raise VoiceError(f"{path.name} has the format {data['format']}; allowed: {FORMAT}")
             for entry in data["voices"]:
                 yield _found(archive, entry)
-    except (OSError, zipfile.BadZipFile, zlib.error, ValueError, KeyError, TypeError) as error:
+    except _BROKEN as error:
         raise VoiceError(f"{path.name} cannot be read as an archive of voices: {error}") from error
 
 
@@ -92,8 +100,9 @@ def _found(archive: zipfile.ZipFile, entry: dict[str, Any]) -> FoundVoice:
     if sha256_of(data) != digest:
         raise VoiceError(f"the audio of the voice {name[:64]!r} is damaged in the archive")
     samples, rate_hz = read_float_wav(data)
+    consent_at = str(entry["consent_at"])
     details = VoiceDetails(**{key: entry[key] for key in _SAID})
-    return FoundVoice(name, details, lambda: ReferenceAudio(samples, rate_hz), entry["consent_at"])
+    return FoundVoice(name, details, lambda: ReferenceAudio(samples, rate_hz), consent_at)
 
 
 def _manifest(voices: Sequence[StoredVoice]) -> bytes:

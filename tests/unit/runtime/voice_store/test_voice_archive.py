@@ -159,3 +159,20 @@ def test_a_transcript_that_is_no_text_is_told_of(tmp_path: Path) -> None:
     (tmp_path / "ann.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(VoiceError, match="cannot be read as a transcript"):
         list(find_voices(tmp_path, read_reference))
+
+
+@pytest.mark.parametrize("kind", ["deep", "encrypted", "of an unknown packing"])
+def test_an_archive_made_to_trouble_is_refused_like_any_other(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "bad.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(MANIFEST, "[" * 100_000)
+    data = bytearray(path.read_bytes())
+    entry = data.index(b"PK\x01\x02")
+    if kind == "encrypted":
+        data[6] |= 1
+        data[entry + 8] |= 1
+    elif kind == "of an unknown packing":
+        data[8] = data[entry + 10] = 77
+    path.write_bytes(data)
+    with pytest.raises(VoiceError, match="cannot be read as an archive"):
+        list(read_archive(path))
