@@ -15,11 +15,7 @@ from duologue.model_repository import repository_path
 from duologue.models import resolve_bundle
 from duologue.runtime.config import Bundle
 from duologue.runtime.errors import EngineUnavailableError
-from duologue.runtime.supervisor.command import (
-    ServerOptions,
-    server_command,
-    server_environment,
-)
+from duologue.runtime.supervisor.command import ServerOptions, server_command, server_environment
 from duologue.runtime.supervisor.failure import MODEL_DIED, SERVER_ENDED, Failure
 from duologue.runtime.supervisor.ports import free_port, require_free_ports
 from duologue.runtime.supervisor.process import GuardedProcess, Leftovers
