@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from duologue.runtime.gateway.faults import AwayError
 
@@ -55,9 +55,8 @@ class Outage:
         self._waits.add(gone)
         try:
             if self.reason is None:
-                await asyncio.wait(
-                    {task, gone}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
-                )
+                both: set[asyncio.Future[Any]] = {task, gone}
+                await asyncio.wait(both, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
             if task.done():
                 return task.result()
             self.check()
