@@ -12,6 +12,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from duologue.benchmarks.engine.growth import GrowthPlan, run_growth_bench
 from duologue.benchmarks.engine.our_loop import OurLoop, speech_rows
 from duologue.benchmarks.engine.plain_loop import PlainLoop
 from duologue.benchmarks.engine.plan import Cell, EnginePlan
@@ -173,3 +174,51 @@ def test_results_are_compared_by_exit_status_and_reported_again(tmp_path):
     assert (tmp_path / "r.md").read_text().strip() == text.strip()
     after.write_text("{}")
     assert "no result of duologue bench" in _run("compare", before, after, status=2).output
+
+
+def test_bench_context_finds_more_context_nearer_to_the_whole(tmp_path):
+    document, text = _measure(
+        tmp_path,
+        "context",
+        "--hops",
+        "5",
+        "--lefts",
+        "0,20",
+        "--rights",
+        "0,2",
+        "--workloads",
+        "en_30s",
+        "--max-frames",
+        "40",
+    )
+    distance = {(row["left"], row["right"]): row["lsd_db"] for row in document["windows"]}
+    assert len(distance) == 4
+    assert distance[20, 2] < distance[0, 0]
+    assert "frames decoded per frame" in text
+
+
+def test_bench_growth_measures_both_lines(tmp_path):
+    document, _ = _measure(
+        tmp_path,
+        "growth",
+        "--batch",
+        "1,3",
+        "--context",
+        "10,30",
+        "--at-context",
+        "20",
+        "--steps",
+        "2",
+        "--threads",
+        "1",
+        "--plots",
+        tmp_path / "plots",
+    )
+    points = [(p["axis"], p["batch"], p["context"]) for p in document["points"]]
+    assert points == [("batch", 1, 20), ("batch", 3, 20), ("context", 1, 10), ("context", 1, 30)]
+    assert len(list((tmp_path / "plots").glob("*.png"))) == 4
+
+
+def test_growth_counts_what_it_left_out_for_want_of_time(bundle_dir):
+    plan = GrowthPlan("onnx", (1, 2), (10,), context=20, max_minutes=1e-9)
+    assert run_growth_bench(bundle_dir, plan) == ([], 3)
