@@ -12,6 +12,7 @@ from grpc import aio
 
 from duologue.client.aio_stream import AsyncSpeechStream
 from duologue.client.errors import CancelledError, DuologueError, StreamTimeoutError
+from duologue.client.patience import within
 from duologue.client.response import ResponseReader
 from duologue.client.rpc import END_TIMEOUT_S, error_from_rpc
 from duologue.client.types import AudioChunk
@@ -73,7 +74,7 @@ class AsyncGrpcSpeechStream(AsyncSpeechStream):
     async def _take(self, timeout_s: float) -> Any:
         """One response or `aio.EOF`, within the time allowed."""
         try:
-            return await asyncio.wait_for(self._call.read(), timeout_s)
+            return await within(self._call.read(), timeout_s)
         except asyncio.TimeoutError:
             raise StreamTimeoutError.after(self._address, timeout_s) from None
         except grpc.RpcError as error:

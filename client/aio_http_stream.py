@@ -25,6 +25,7 @@ from duologue.client.errors import (
 )
 from duologue.client.http_errors import error_from_answer
 from duologue.client.http_wire import EventReader
+from duologue.client.patience import within
 from duologue.client.types import AudioChunk
 
 # How long to wait for the end of an answer whose last chunk has come: its connection can then
@@ -64,13 +65,13 @@ class AsyncHttpSpeechStream(AsyncSpeechStream):
     async def _next_chunk(self) -> AudioChunk | None:
         if self._is_complete:
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._inbox.get(), END_TIMEOUT_S)
+                await within(self._inbox.get(), END_TIMEOUT_S)
             return None
         if self._is_cancelled:
             raise CancelledError("the stream was cancelled")
         self._wanted.release()
         try:
-            item = await asyncio.wait_for(self._inbox.get(), self._chunk_timeout_s)
+            item = await within(self._inbox.get(), self._chunk_timeout_s)
         except asyncio.TimeoutError:
             raise StreamTimeoutError.after(self._address, self._chunk_timeout_s) from None
         if item is None:

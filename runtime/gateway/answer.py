@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from duologue.client.errors import CancelledError
+from duologue.client.patience import within
 from duologue.client.types import AudioChunk
 from duologue.client.wav import wav_header
 from duologue.runtime.gateway.encode import MEDIA_TYPES, AudioFormat
@@ -99,7 +100,7 @@ class SpeechAnswer(Response):
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def patient_send(message: Message) -> None:
             try:
-                await asyncio.wait_for(send(message), self._stall_timeout_s)
+                await within(send(message), self._stall_timeout_s)
             except asyncio.TimeoutError:
                 raise StalledError("the caller took nothing of the answer for too long") from None
 

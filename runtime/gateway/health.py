@@ -18,6 +18,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse
 
 from duologue.client.errors import CapacityError
+from duologue.client.patience import within
 from duologue.runtime.gateway.faults import fault_of
 from duologue.runtime.gateway.house import House, house_of
 from duologue.runtime.gateway.logs import log_event
@@ -49,7 +50,7 @@ class Monitor:
             return
         timeout_s = self._house.settings.api.chunk_timeout
         try:
-            await asyncio.wait_for(self._speak(), timeout_s)
+            await within(self._speak(), timeout_s)
             self._note(None)
         except CapacityError:
             self._note(None)  # it answers, and is busy

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.websockets import WebSocketDisconnect
 
 from duologue.client.errors import CapacityError, RequestError
+from duologue.client.patience import within
 from duologue.runtime.gateway.faults import Fault, StalledError, fault_of
 from duologue.runtime.gateway.fields import check_text
 from duologue.runtime.gateway.house import House, house_of
@@ -100,7 +101,7 @@ class LiveSession(Generic[_Wanted]):
         while True:
             try:
                 timeout_s = self.house.settings.api.timeout
-                message = await asyncio.wait_for(self._socket.receive(), timeout_s)
+                message = await within(self._socket.receive(), timeout_s)
             except asyncio.TimeoutError:
                 if self._is_speaking:
                     continue
@@ -187,7 +188,7 @@ class LiveSession(Generic[_Wanted]):
 
     async def _patiently(self, sending: Any) -> None:
         try:
-            await asyncio.wait_for(sending, self.house.settings.api.stall_timeout)
+            await within(sending, self.house.settings.api.stall_timeout)
         except asyncio.TimeoutError:
             raise StalledError("the caller took nothing for too long") from None
 

@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from duologue.client.errors import DuologueError
+from duologue.client.patience import within
 from duologue.runtime.gateway.answer import fault_response
 from duologue.runtime.gateway.faults import BodyTooLargeError, Fault, ForbiddenError, fault_of
 from duologue.runtime.gateway.house import House
@@ -88,7 +89,7 @@ class Threshold:
         if declared.isdigit() and int(declared) > limit:
             raise BodyTooLargeError(f"the body has {declared} bytes; allowed: {limit}")
         try:
-            messages = await asyncio.wait_for(_read(receive, limit), BODY_TIMEOUT_S)
+            messages = await within(_read(receive, limit), BODY_TIMEOUT_S)
         except asyncio.TimeoutError:
             raise BodyTooLargeError(f"the body did not come in {BODY_TIMEOUT_S:g} s") from None
         return _replay(messages, receive)

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 
+from duologue.client.patience import within
+
 
 class Trouble:
     """Rung by requests, waited for by the monitor; all in one event loop."""
@@ -19,7 +21,7 @@ class Trouble:
     async def wait_for(self, timeout_s: float) -> None:
         """Wait until it rings, or for so many seconds."""
         try:
-            await asyncio.wait_for(self._rung.wait(), timeout_s)
+            await within(self._rung.wait(), timeout_s)
         except asyncio.TimeoutError:
             return
         finally:

@@ -48,10 +48,28 @@ def leave(server: LiveServe) -> Callable[[], None]:
     return connection.close
 
 
+def wait_until_held_back(server: LiveServe) -> None:
+    """Wait until all buffers on the way to the callers are full, and the model waits for them."""
+    made: list[float] = []
+
+    def has_settled() -> bool:
+        time.sleep(0.3)
+        made.append(server.metrics()["duologue_audio_seconds_total"])
+        return len(made) > 5 and made[-1] == made[-5]
+
+    wait_for(has_settled, 120)
+
+
+def leave_unread(server: LiveServe) -> Callable[[], None]:
+    end = leave(server)
+    wait_until_held_back(server)
+    return end
+
+
 def reset(server: LiveServe) -> Callable[[], None]:
     stack = ExitStack()
-    connection = stack.enter_context(answer_of(server, SLOW))
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    answer = stack.enter_context(answer_of(server, SLOW))
+    answer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     return stack.close
 
 
@@ -76,7 +94,9 @@ def cancel(server: LiveServe) -> Callable[[], None]:
     return stream.close
 
 
-@pytest.mark.parametrize("go", [leave, reset, kill, cancel], ids=lambda go: go.__name__)
+@pytest.mark.parametrize(
+    "go", [leave, leave_unread, reset, kill, cancel], ids=lambda go: go.__name__
+)
 def test_f03_a_caller_who_goes_frees_the_slot(
     server: LiveServe, judge: Judge, go: Callable[[LiveServe], Callable[[], None]]
 ) -> None:
@@ -120,7 +140,7 @@ def storm(server: LiveServe, count: int) -> None:
 
 
 def test_f04_a_storm_of_cancels_leaves_nothing(server: LiveServe, judge: Judge) -> None:
-    storm(server, 100)  # pools and buffers are filled once
+    storm(server, 500)  # pools and buffers are filled once
     wait_for(server.is_idle)
     rss, shm = server.rss_bytes(), server.shm_bytes()
     start = time.monotonic()
@@ -151,17 +171,10 @@ def neighbour_s(server: LiveServe) -> float:
 @contextmanager
 def slow_readers(server: LiveServe) -> Iterator[None]:
     """Callers who take nothing any more, once the model waits for them."""
-    made: list[float] = []
-
-    def has_settled() -> bool:
-        time.sleep(0.3)
-        made.append(server.metrics()["duologue_audio_seconds_total"])
-        return len(made) > 5 and made[-1] == made[-5]
-
     with ExitStack() as readers, ThreadPoolExecutor(NUM_SLOW) as pool:
         answers = [answer_of(server, {**SLOW, "seed": i}) for i in range(NUM_SLOW)]
         list(pool.map(readers.enter_context, answers))
-        wait_for(has_settled, 120)
+        wait_until_held_back(server)
         yield
     wait_for(server.is_idle, 60)
 

@@ -14,6 +14,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from typing import Any
 
@@ -153,11 +155,15 @@ class LiveServe(Gateway):
         pairs = [line.rsplit(" ", 1) for line in lines if line.startswith("duologue_")]
         return {name: float(value) for name, value in pairs}
 
+    def load(self) -> dict[str, float]:
+        """Streams at the gateway and at the model, and sequences with and without a slot."""
+        metrics = self.metrics()
+        names = ("http_active_streams", "active_streams", "running_sequences", "queue_depth")
+        return {name: metrics.get(f"duologue_{name}", 0) for name in names}
+
     def is_idle(self) -> bool:
         """No request is open and no slot is taken."""
-        metrics = self.metrics()
-        names = ("duologue_active_streams", "duologue_running_sequences")
-        return not any(metrics.get(name, 0) for name in names)
+        return not any(self.load().values())
 
     def wait_until(self, holds: Callable[[], bool], timeout_s: float = 60) -> float:
         """Seconds until something holds."""
@@ -210,19 +216,28 @@ def serving(folder: Path, *options: str, **more: Any) -> Iterator[LiveServe]:
         server.close()
 
 
+@dataclass
+class SlowAnswer:
+    """An answer that is taken as slowly as one likes."""
+
+    socket: socket.socket
+    response: HTTPResponse
+
+
 @contextmanager
-def answer_of(server: LiveServe, body: Mapping[str, Any]) -> Iterator[socket.socket]:
-    """A dialogue whose answer is taken as slowly as one likes, through a small buffer."""
+def answer_of(server: LiveServe, body: Mapping[str, Any]) -> Iterator[SlowAnswer]:
+    """A dialogue whose answer comes through a small buffer; nothing of it is read yet."""
     host, port = server.url.removeprefix("http://").split(":")
-    data = json.dumps(body)
-    head = f"POST /v1/audio/dialogue HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n"
-    with socket.socket() as connection:
-        connection.settimeout(60)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        connection.connect((host, int(port)))
-        connection.sendall(f"{head}Content-Type: application/json\r\n\r\n{data}".encode())
-        assert connection.recv(64).startswith(b"HTTP/1.1 200")
-        yield connection
+    connection = HTTPConnection(host, int(port))
+    with socket.socket() as connection.sock:
+        connection.sock.settimeout(60)
+        connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.sock.connect((host, int(port)))
+        headers = {"Content-Type": "application/json"}
+        connection.request("POST", "/v1/audio/dialogue", json.dumps(body), headers)
+        with connection.getresponse() as response:
+            assert response.status == 200
+            yield SlowAnswer(connection.sock, response)
 
 
 def dialogue(**fields: Any) -> dict[str, Any]:
