@@ -144,6 +144,15 @@ RULES: dict[str, tuple[str, ...]] = {
     ),
     # The floor of the door: the same requests without it.
     "benchmarks.reports.bundle_facts": (*LEAVES, "runtime.backbone.layout"),
+    # Whole and streamed decodes side by side, without the rest of the house.
+    "benchmarks.stream.context": (
+        *LEAVES,
+        "benchmarks",
+        "models",
+        "runtime.audio",
+        "runtime.codec",
+        "runtime.synthesizer",
+    ),
     "benchmarks.stream.in_process": (
         *LEAVES,
         "benchmarks",

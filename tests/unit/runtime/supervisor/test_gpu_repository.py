@@ -85,7 +85,7 @@ def test_the_tensorrt_provider_is_told_shapes_precision_and_cache(tmp_path: Path
         "trt_engine_cache_path": "/cache",
         "trt_timing_cache_enable": "1",
         "trt_profile_min_shapes": "CODES:1x8x1",
-        "trt_profile_opt_shapes": "CODES:8x8x79",
+        "trt_profile_opt_shapes": "CODES:8x8x37",
         "trt_profile_max_shapes": "CODES:64x8x375",
     }
 
