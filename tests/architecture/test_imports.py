@@ -153,14 +153,6 @@ RULES: dict[str, tuple[str, ...]] = {
         "runtime.codec",
         "runtime.synthesizer",
     ),
-    "benchmarks.stream.context": (
-        *LEAVES,
-        "benchmarks",
-        "client.errors",
-        "runtime.audio",
-        "runtime.codec",
-        "runtime.synthesizer",
-    ),
     "benchmarks.stream.in_process": (
         *LEAVES,
         "benchmarks",
