@@ -148,7 +148,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "benchmarks.stream.context": (
         *LEAVES,
         "benchmarks",
-        "models",
+        "client.errors",
         "runtime.audio",
         "runtime.codec",
         "runtime.synthesizer",
