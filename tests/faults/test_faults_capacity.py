@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from conftest import Judge
 from live_gateway import wait_for
-from live_serve import LiveServe, answer_of, dialogue
+from live_serve import VERY_LONG, LiveServe, dialogue
+from slow_answer import answer_of
 
 SLOTS = 2
 QUEUE = 4 * SLOTS
@@ -44,9 +45,10 @@ def test_f12_seats_then_a_queue_then_503(server: LiveServe, judge: Judge) -> Non
 
 
 def test_f12_a_dialogue_of_ten_minutes(server: LiveServe, judge: Judge) -> None:
-    turns = "".join(f"[S{1 + i % 2}]" + "And so on and on and on. " * 6 for i in range(120))
     rss = server.rss_bytes()
-    with server.open("/v1/audio/dialogue", {"input": turns, "response_format": "pcm"}) as answer:
+    with server.open(
+        "/v1/audio/dialogue", {"input": VERY_LONG, "response_format": "pcm"}
+    ) as answer:
         heard = 0
         wanted = MINUTES * 60 * int(answer.headers["x-sample-rate"]) * 2
         while heard < wanted and (data := answer.read(65_536)):

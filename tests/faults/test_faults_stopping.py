@@ -13,7 +13,8 @@ import pytest
 import tritonclient.grpc as triton
 from conftest import Judge
 from live_gateway import wait_for
-from live_serve import LiveServe, answer_of, dialogue, serving
+from live_serve import VERY_LONG, LiveServe, dialogue, serving
+from slow_answer import answer_of
 
 GRACE_S = 20
 SLACK_S = 5
@@ -64,8 +65,9 @@ def test_f14_running_streams_are_finished(judge: Judge, tmp_path: Path) -> None:
 
 
 def test_f14_a_stream_longer_than_the_grace_time_is_told(judge: Judge, tmp_path: Path) -> None:
+    body = {"input": VERY_LONG, "stream_format": "ndjson", "response_format": "pcm"}
     with serving(tmp_path, "--grace=2") as server:
-        with server.open("/v1/audio/dialogue", dialogue(stream_format="ndjson")) as answer:
+        with server.open("/v1/audio/dialogue", body) as answer:
             answer.readline()
             server.signal(signal.SIGTERM)
             start = time.monotonic()

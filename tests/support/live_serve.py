@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -14,8 +13,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +27,8 @@ from duologue.runtime.supervisor.stubs import find_stubs
 
 START_TIMEOUT_S = 120
 LONG = "[S1]" + "And so on. " * 80
+VERY_LONG = "".join(f"[S{1 + i % 2}]" + "And so on and on and on. " * 6 for i in range(120))
+"""More than ten minutes of it."""
 
 
 class LiveServe(Gateway):
@@ -214,30 +213,6 @@ def serving(folder: Path, *options: str, **more: Any) -> Iterator[LiveServe]:
         yield server.wait_until_ready()
     finally:
         server.close()
-
-
-@dataclass
-class SlowAnswer:
-    """An answer that is taken as slowly as one likes."""
-
-    socket: socket.socket
-    response: HTTPResponse
-
-
-@contextmanager
-def answer_of(server: LiveServe, body: Mapping[str, Any]) -> Iterator[SlowAnswer]:
-    """A dialogue whose answer comes through a small buffer; nothing of it is read yet."""
-    host, port = server.url.removeprefix("http://").split(":")
-    connection = HTTPConnection(host, int(port))
-    with socket.socket() as connection.sock:
-        connection.sock.settimeout(60)
-        connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        connection.sock.connect((host, int(port)))
-        headers = {"Content-Type": "application/json"}
-        connection.request("POST", "/v1/audio/dialogue", json.dumps(body), headers)
-        with connection.getresponse() as response:
-            assert response.status == 200
-            yield SlowAnswer(connection.sock, response)
 
 
 def dialogue(**fields: Any) -> dict[str, Any]:
