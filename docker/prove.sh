@@ -56,11 +56,11 @@ wait_until_healthy() {
 speak() {
     local status
     status=$(curl -sS -o /dev/null -w '%{http_code}' -X POST "http://127.0.0.1:$PORT/v1/audio/speech" \
-        -H 'Content-Type: application/json' -d '{"input": "[S1]Hi."}')
+        -H 'Content-Type: application/json' -d '{"model": "tts-1", "voice": "alloy", "input": "[S1]Hi."}')
     [ "$status" = 401 ] || { say "without a key the answer was $status, not 401"; exit 1; }
     curl -sS --fail -o "$WORK/talk.wav" "http://127.0.0.1:$PORT/v1/audio/speech" \
         -H "Authorization: Bearer $KEY" -H 'Content-Type: application/json' \
-        -d '{"input": "[S1]Is this the image?[S2]Nearly.", "response_format": "wav"}'
+        -d '{"model": "tts-1", "voice": "alloy", "input": "[S1]Is this the image?[S2]Nearly.", "response_format": "wav"}'
     [ "$(stat -c %s "$WORK/talk.wav")" -gt 20000 ] || { say "too little audio"; exit 1; }
 }
 
