@@ -24,7 +24,7 @@ from duologue.runtime.supervisor.failure import (
 )
 from duologue.runtime.supervisor.pulse import Pulse
 
-PROBE_INTERVAL_S = 30.0
+PROBE_INTERVAL_S = 10.0
 PROBE_TIMEOUT_S = 30.0
 
 

@@ -98,6 +98,24 @@ def test_f01_a_killed_model_under_a_grpc_client(
         judge("F01", "gRPC: UNAVAILABLE <= 5 s", f"{took_s:.2f} s", took_s <= 5)
 
 
+def test_f01_a_frozen_model(needs_triton: None, judge: Judge, tmp_path: Path) -> None:
+    """It lives, and answers nobody: only asking shows it."""
+    with serving(tmp_path, settings={"api": {"gap_timeout": 4}}) as server:
+        with server.open("/v1/audio/dialogue", EVENTS) as answer:
+            answer.readline()
+            os.kill(server.stub("dialogue_tts"), signal.SIGSTOP)
+            start = time.monotonic()
+            last = answer.read().splitlines()[-1]
+        ended_s = time.monotonic() - start
+        judge("F01", "frozen: the watchdog ends it <= 5 s", f"{ended_s:.1f} s", ended_s <= 5)
+        assert json.loads(last)["error"]["code"] == "no_audio_in_time"
+        name = 'duologue_server_restarts_total{reason="no_answer"}'
+        server.wait_until(lambda: server.metrics().get(name) == 1, 120)
+        server.wait_until(server.is_ready, 120)
+        back_s = time.monotonic() - start
+        judge("F01", "frozen: service back <= 60 s", f"{back_s:.1f} s", back_s <= 60)
+
+
 DEATHS: dict[str, Callable[[LiveServe], int]] = {
     "codec stub": lambda server: server.stub("codec_decoder"),
     "tritonserver": lambda server: server.triton,
