@@ -100,7 +100,7 @@ def test_f01_a_killed_model_under_a_grpc_client(
 
 def test_f01_a_frozen_model(needs_triton: None, judge: Judge, tmp_path: Path) -> None:
     """It lives, and answers nobody: only asking shows it."""
-    with serving(tmp_path, settings={"api": {"gap_timeout": 4}}) as server:
+    with serving(tmp_path, settings={"api": {"gap_timeout": 2}}) as server:
         with server.open("/v1/audio/dialogue", EVENTS) as answer:
             answer.readline()
             os.kill(server.stub("dialogue_tts"), signal.SIGSTOP)
