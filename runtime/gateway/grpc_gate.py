@@ -30,6 +30,7 @@ from duologue.client.errors import (
     ServerUnavailableError,
     StreamTimeoutError,
 )
+from duologue.client.patience import within
 from duologue.client.rpc import END_TIMEOUT_S
 from duologue.runtime.errors import ConfigError
 from duologue.runtime.gateway.faults import ForbiddenError, StalledError, fault_of
@@ -172,7 +173,7 @@ class _Gate(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc
 
     async def _send(self, response: Any, context: Any) -> None:
         try:
-            await asyncio.wait_for(context.write(response), self._house.settings.api.stall_timeout)
+            await within(context.write(response), self._house.settings.api.stall_timeout)
         except asyncio.TimeoutError:
             raise StalledError("the caller took nothing for too long") from None
 
@@ -230,14 +231,14 @@ def _is_over(response: Any) -> bool:
 async def _first(requests: AsyncIterator[Any]) -> Any:
     """The first request of a stream, or None where none comes in its time."""
     with suppress(asyncio.TimeoutError):
-        return await asyncio.wait_for(anext(requests, None), _REQUEST_TIMEOUT_S)
+        return await within(anext(requests, None), _REQUEST_TIMEOUT_S)
     return None
 
 
 async def _drained(call: Any) -> bool:
     """Whether the call has ended in order within its time."""
     with suppress(asyncio.TimeoutError, aio.AioRpcError):
-        while await asyncio.wait_for(call.read(), END_TIMEOUT_S) is not aio.EOF:
+        while await within(call.read(), END_TIMEOUT_S) is not aio.EOF:
             pass
         return True
     return False
