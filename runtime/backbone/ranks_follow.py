@@ -39,8 +39,9 @@ def follow(
             message = link.receive()
             if message is None:
                 _log.error("rank %d ends: rank 0 has gone", rank)
-                calls.put(None)
+                # First of all: a loop that ends by itself would leave with status 0.
                 end_process(LOST_EXIT_STATUS)
+                calls.put(None)
                 return
             call = decode_call(message)
             calls.put(call)
