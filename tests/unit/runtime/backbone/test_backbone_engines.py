@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from random_lms import WEIGHTS, build_random_lm, open_backbone, random_ids, teacher_force
@@ -30,9 +31,14 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[LmConfig, Path]:
 
 @pytest.fixture(scope="module", params=ENGINES)
 def shared(request: pytest.FixtureRequest, built: tuple[LmConfig, Path]) -> Iterator[Backbone]:
+    # With several threads, how many torch's library takes may differ from call to call on a busy
+    # machine, and with it the last bits.
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     engine = open_backbone(request.param, *built, max_slots=SLOTS, max_rows=ROWS)
     yield engine
     engine.close()
+    torch.set_num_threads(num_threads)
 
 
 @pytest.fixture
