@@ -61,7 +61,7 @@ def to_pinyin(text: str) -> str:
         EngineUnavailableError: the library is not installed.
 
     >>> to_pinyin("你好，我是Tom。"), to_pinyin("Fine, thanks.")
-    ('ni3 hao3, wo3 shi4 Tom.', 'Fine, thanks.')
+    ('ni2 hao3, wo3 shi4 Tom.', 'Fine, thanks.')
     """
     if not _HAN.search(text):
         return text
