@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
@@ -27,7 +28,7 @@ _Wanted = TypeVar("_Wanted")
 _Fields = TypeVar("_Fields", bound=BaseModel)
 
 
-class LiveSession(Generic[_Wanted]):
+class LiveSession(ABC, Generic[_Wanted]):
     """Reads messages while a task of its own speaks what was flushed.
 
     Attributes:
@@ -48,25 +49,25 @@ class LiveSession(Generic[_Wanted]):
         self._waiting: asyncio.Queue[_Wanted] = asyncio.Queue(MAX_WAITING)
         self._speaking: asyncio.Task[None] | None = None
 
+    @abstractmethod
     def configure(self, message: dict[str, Any]) -> None:
         """Take in a `session.config`.
 
         Raises:
             RequestError: a field is unknown or out of range.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def flush(self, text: str) -> _Wanted:
         """What is to be spoken, with the settings of this moment.
 
         Raises:
             DuologueError: it cannot be spoken.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     async def speak(self, wanted: _Wanted) -> None:
         """Speak what was flushed."""
-        raise NotImplementedError
 
     def told(self, fault: Fault) -> dict[str, Any]:
         """Fields of an `error` message."""
