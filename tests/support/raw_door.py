@@ -77,12 +77,20 @@ class RawStream:
             return True
         return False
 
+    def arrived_error(self) -> str | None:
+        """Text of an error among what has come so far, without waiting."""
+        error = None
+        while not self._inbox.empty():
+            error = self.next()[1] or error
+        return error
+
     def close(self) -> None:
         """End the connection, and with it the request.
 
         A cancel that crosses the final response keeps Triton 2.51 from stopping cleanly, so a
         request that has ended is not cancelled.
         """
+        self.arrived_error()
         self._client.stop_stream(cancel_requests=not self._has_ended)
         self._client.close()
 
