@@ -25,6 +25,7 @@ _SHOWN = 200
 _TYPES: dict[str, type[DuologueError]] = {
     "invalid_api_key": AccessError,
     "insufficient_scope": AccessError,
+    "host_not_allowed": AccessError,
     "voice_not_found": VoiceError,
     "voice_exists": VoiceError,
     "invalid_voice": VoiceError,

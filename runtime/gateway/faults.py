@@ -68,6 +68,10 @@ class ForbiddenError(AccessError):
     """The caller's key is known, and does not go that far."""
 
 
+class HostNotAllowedError(AccessError):
+    """The request came under a name that is none of this server's."""
+
+
 class RateLimitError(CapacityError):
     """The caller sent more requests than it may.
 
@@ -148,6 +152,7 @@ _SERVER = "server_error"
 # where that would tell of addresses and processes behind the door.
 _TABLE: tuple[tuple[type[DuologueError], int, str, str, str | None], ...] = (
     (ForbiddenError, 403, _CALLER, "insufficient_scope", None),
+    (HostNotAllowedError, 403, _CALLER, "host_not_allowed", None),
     (AccessError, 401, _CALLER, "invalid_api_key", None),
     (UnknownVoiceError, 404, _CALLER, "voice_not_found", None),
     (VoiceExistsError, 409, _CALLER, "voice_exists", None),

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 from duologue.client.errors import DuologueError
 from duologue.runtime.gateway.answer import fault_response
 from duologue.runtime.gateway.faults import fault_of
+from duologue.runtime.gateway.host_names import HostNames
 from duologue.runtime.gateway.keys import visitor_at
 from duologue.runtime.gateway.metrics import Metrics
 from duologue.runtime.gateway.settings import is_loopback
@@ -26,7 +27,10 @@ _MAX_TRITON_BYTES = 10_000_000
 
 
 def create_metrics_app(
-    metrics: Metrics, triton_url: str | None, keys: KeyRing | None = None
+    metrics: Metrics,
+    triton_url: str | None,
+    keys: KeyRing | None = None,
+    names: HostNames | None = None,
 ) -> ASGIApp:
     """The metrics as an ASGI app with the one route `/metrics`.
 
@@ -34,11 +38,12 @@ def create_metrics_app(
         metrics: the gateway's own.
         triton_url: address of Triton's metrics, or None.
         keys: where there are any, callers from other machines show one with the scope "admin".
+        names: by which callers without a key may reach it; None takes any.
     """
 
     async def page(request: Request) -> Response:
         try:
-            _check(request, keys)
+            _check(request, keys, names)
         except DuologueError as error:
             return fault_response(fault_of(error))
         # In a thread: asking the GPUs runs a program, and Triton may be slow.
@@ -50,10 +55,12 @@ def create_metrics_app(
     return Starlette(routes=[Route("/metrics", page)])
 
 
-def _check(request: Request, keys: KeyRing | None) -> None:
+def _check(request: Request, keys: KeyRing | None, names: HostNames | None) -> None:
     host = request.client.host if request.client else ""
-    if keys is not None and not is_loopback(host):
+    if keys is not None and not keys.is_empty and not is_loopback(host):
         visitor_at(keys, request, ADMIN)
+    elif names is not None:
+        names.check(request.headers.get("host", ""))
 
 
 def _fetch(url: str | None) -> bytes | None:

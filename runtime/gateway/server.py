@@ -20,6 +20,7 @@ from duologue.runtime.errors import ConfigError, EngineError
 from duologue.runtime.gateway.app import create_app
 from duologue.runtime.gateway.connection import Client
 from duologue.runtime.gateway.grpc_gate import open_gate
+from duologue.runtime.gateway.host_names import HostNames
 from duologue.runtime.gateway.house import House, build_house
 from duologue.runtime.gateway.listening import address_of, bound
 from duologue.runtime.gateway.metrics_app import create_metrics_app
@@ -110,7 +111,8 @@ class GatewayServer:
         self._open(create_app(self.house), "api", api.port)
         if api.monitoring.enabled:
             house = self.house
-            page = create_metrics_app(house.metrics, self._triton_metrics_url, house.keys)
+            names = HostNames.of(api)
+            page = create_metrics_app(house.metrics, self._triton_metrics_url, house.keys, names)
             self._open(page, "api.monitoring.metrics", api.monitoring.metrics_port)
         self._reserve_grpc()
         self._thread = threading.Thread(target=self._run, name="duologue-gateway", daemon=True)

@@ -62,6 +62,8 @@ class ApiSettings(Section):
 
     Attributes:
         host, port: address of the door; port 0 picks a free one.
+        allowed_hosts: further names that callers may reach the door by while no key is asked for;
+            "*" allows every name.
         timeout: seconds that one request may take altogether.
         chunk_timeout: seconds that the model may take to its first audio, waiting included.
         gap_timeout: seconds without audio in mid-stream after which a request fails.
@@ -77,6 +79,7 @@ class ApiSettings(Section):
 
     host: str = "127.0.0.1"
     port: Port = 9000
+    allowed_hosts: tuple[str, ...] = ()
     timeout: Seconds = 300
     chunk_timeout: Seconds = 30
     gap_timeout: Seconds = 10

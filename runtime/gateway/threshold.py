@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What happens to every request before a route sees it: its name, its key, its size.
+"""What happens to every request before a route sees it: its names, its key, its size.
 
 Plain ASGI: nothing here holds an answer back.
 """
@@ -21,6 +21,7 @@ from duologue.client.errors import DuologueError
 from duologue.client.patience import within
 from duologue.runtime.gateway.answer import fault_response
 from duologue.runtime.gateway.faults import BodyTooLargeError, Fault, ForbiddenError, fault_of
+from duologue.runtime.gateway.host_names import HostNames
 from duologue.runtime.gateway.house import House
 from duologue.runtime.gateway.keys import Visitor, is_keyed, is_welcome, scope_of, visitor_at
 from duologue.runtime.gateway.logs import log_event
@@ -30,8 +31,8 @@ BODY_TIMEOUT_S = 30.0
 _JSON = "application/json"
 _FILES = "multipart/form-data"
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-# 1008: the connection breaks a rule of ours.
-_POLICY_CLOSE = 1008
+# The second one is an answer in place of a WebSocket.
+_ANSWERS = ("http.response.start", "websocket.http.response.start")
 
 
 class Threshold:
@@ -41,6 +42,7 @@ class Threshold:
         """Stand in front of an app."""
         self._app = app
         self._house = house
+        self._names = HostNames.of(house.settings.api)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request in or answer it."""
@@ -70,6 +72,8 @@ class Threshold:
 
     def _admit(self, scope: Scope) -> None:
         scope["state"]["visitor"] = Visitor(scope["state"]["request_id"])
+        if self._house.keys.is_empty:
+            self._names.check(Headers(scope=scope).get("host", ""))
         path, method = scope["path"], scope.get("method", "WEBSOCKET")
         if method == "OPTIONS" or not is_keyed(path):
             return
@@ -122,7 +126,7 @@ class _Record:
         self._status = 0
 
     def see(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
+        if message["type"] in _ANSWERS:
             self._status = message["status"]
             headers = MutableHeaders(scope=message)
             headers["x-request-id"] = self._request_id
@@ -161,9 +165,6 @@ def _replay(messages: list[Message], receive: Receive) -> Receive:
 
 
 async def _refuse(fault: Fault, scope: Scope, receive: Receive, send: Send) -> None:
-    if scope["type"] == "websocket":
-        await send({"type": "websocket.close", "code": _POLICY_CLOSE, "reason": fault.message})
-        return
     response: Response = fault_response(fault)
     if fault.status == 413:
         # What is left of the body is not read: the connection cannot be used again.

@@ -91,7 +91,7 @@ def raw_request(gateway: Gateway, path: str, body: dict[str, Any]) -> Iterator[s
     """A connection whose answer is taken as slowly as one likes, through a small buffer."""
     host, port = gateway.url.removeprefix("http://").split(":")
     data = json.dumps(body)
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n"
     with socket.socket() as connection:
         connection.settimeout(30)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -179,7 +179,9 @@ def test_a_caller_who_leaves_cancels_the_stream(gateway: Any) -> None:
     body = json.dumps({"model": "tts-1", "input": "hold", "response_format": "pcm"}).encode()
     host, port = gateway.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=10) as connection:
-        head = f"POST /v1/audio/speech HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+        head = (
+            f"POST /v1/audio/speech HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+        )
         connection.sendall(head.encode() + b"Content-Type: application/json\r\n\r\n" + body)
         assert connection.recv(64).startswith(b"HTTP/1.1 200")
         stream = gateway.client.streams[-1]
@@ -193,7 +195,9 @@ def test_a_caller_who_leaves_before_the_first_audio_cancels_too(gateway: Any) ->
     host, port = gateway.url.removeprefix("http://").split(":")
     before = len(gateway.client.streams)
     with socket.create_connection((host, int(port)), timeout=10) as connection:
-        head = f"POST /v1/audio/speech HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+        head = (
+            f"POST /v1/audio/speech HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+        )
         connection.sendall(head.encode() + b"Content-Type: application/json\r\n\r\n" + body)
         wait_for(lambda: len(gateway.client.streams) > before)
     wait_for(lambda: gateway.client.streams[-1].is_left)

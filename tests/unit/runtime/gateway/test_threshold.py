@@ -92,7 +92,8 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_read(open_gateway: Ope
     host, port = gateway.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=10) as connection:
         connection.sendall(
-            b"POST /v1/audio/speech HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"POST /v1/audio/speech HTTP/1.1\r\nHost: localhost\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n"
         )
         connection.sendall(b"1000\r\n" + b"x" * 4096 + b"\r\n")
         assert connection.recv(100).startswith(b"HTTP/1.1 413")
@@ -125,7 +126,9 @@ def test_a_reader_who_stalls_is_let_go(open_gateway: Open) -> None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect((host, int(port)))
         body = json.dumps({"model": "tts-1", "input": "endless", "response_format": "pcm"})
-        head = f"POST /v1/audio/speech HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+        head = (
+            f"POST /v1/audio/speech HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+        )
         connection.sendall(f"{head}Content-Type: application/json\r\n\r\n{body}".encode())
         wait_for(lambda: bool(gateway.client.streams) and gateway.client.streams[-1].is_left)
     assert not gateway.client.streams[-1].is_whole
