@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from duologue.client import contract
 from duologue.runtime.errors import CancelledError, CapacityError, ConfigError, DuologueError
+from duologue.runtime.serving.closing import closing, join_all
 from duologue.runtime.serving.errors import load_failure
 from duologue.runtime.serving.metrics import ServingMetrics
 from duologue.runtime.serving.request import read_request
@@ -24,7 +25,6 @@ from duologue.runtime.synthesizer import Synthesizer
 
 # Each request has a thread until it is answered; beyond this many it is refused at once.
 MAX_REQUESTS = 512
-CLOSE_TIMEOUT_S = 5.0
 
 
 def load_dialogue_model(args: Mapping[str, str], pb_utils: PbUtils) -> DialogueModel:
@@ -69,13 +69,17 @@ def announcement(synthesizer: Synthesizer) -> str:
 class DialogueModel:
     """Answers each request from a thread of its own; all speak through one synthesizer."""
 
-    def __init__(self, synthesizer: Synthesizer, pb_utils: PbUtils) -> None:
+    def __init__(
+        self, synthesizer: Synthesizer, pb_utils: PbUtils, name: str = contract.STREAMING_MODEL
+    ) -> None:
         """Open the mailbox.
 
         Args:
             synthesizer: makes the audio; closed by `finalize`.
             pb_utils: Triton's module.
+            name: under which Triton serves it, for the log.
         """
+        self._name = name
         self._synthesizer = synthesizer
         self._pb_utils = pb_utils
         self._streams = RunningStreams()
@@ -105,12 +109,13 @@ class DialogueModel:
         with self._lock:
             self._is_closing = True
             threads = list(self._threads)
-        self._streams.cancel_all()
-        for thread in threads:
-            thread.join(CLOSE_TIMEOUT_S)
-        self._watcher.close()
-        self._metrics.close()
-        self._synthesizer.close()
+        state = f"{len(threads)} request threads and {len(self._streams)} streams are open"
+        with closing(self._name, state, self._pb_utils):
+            self._streams.cancel_all()
+            join_all(threads)
+            self._watcher.close()
+            self._metrics.close()
+            self._synthesizer.close()
 
     def _begin(self, tensors: RequestTensors, sink: ResponseSink) -> None:
         with self._lock:

@@ -17,12 +17,12 @@ import numpy.typing as npt
 
 from duologue.client import contract
 from duologue.runtime.errors import CapacityError, EngineError, parse_error
+from duologue.runtime.serving.closing import closing, join_all
 from duologue.runtime.serving.sink import ResponseSink
 from duologue.runtime.serving.triton import PbUtils, Request, Tensor
 
 # Each request holds a thread and a call between models.
 MAX_REQUESTS = 64
-CLOSE_TIMEOUT_S = 5.0
 
 
 class WholeDialogueModel:
@@ -58,8 +58,9 @@ class WholeDialogueModel:
         """Wait for the last responses."""
         with self._lock:
             threads = list(self._threads)
-        for thread in threads:
-            thread.join(CLOSE_TIMEOUT_S)
+        state = f"{len(threads)} request threads are open"
+        with closing(contract.WHOLE_MODEL, state, self._pb_utils):
+            join_all(threads)
 
     def _serve(self, request: Request, sink: ResponseSink) -> None:
         try:

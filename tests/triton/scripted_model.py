@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
+import threading
+from typing import Any, cast
 
 import triton_python_backend_utils as pb_utils
 
@@ -17,7 +18,10 @@ class TritonPythonModel:
         sys.path.insert(0, parameters["support"]["string_value"])
         from scripted_synthesizer import ScriptedSynthesizer
 
-        self._model = DialogueModel(ScriptedSynthesizer(), pb_utils)
+        synthesizer = cast(Any, ScriptedSynthesizer())
+        if "hangs_at_its_end" in parameters:
+            synthesizer.close = threading.Event().wait
+        self._model = DialogueModel(synthesizer, pb_utils, args["model_name"])
 
     def execute(self, requests: list[Any]) -> None:
         self._model.execute(requests)

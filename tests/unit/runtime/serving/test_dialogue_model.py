@@ -234,6 +234,9 @@ def test_finalize_ends_running_streams_and_refuses_new_ones(
 
     assert held.wait().error == "CapacityError: the server is shutting down"
     assert synthesizer.is_closed
+    first, last = triton.log
+    assert first == "dialogue_tts ends: 1 request threads and 1 streams are open"
+    assert last.startswith("dialogue_tts has ended after ")
     late = speak(model, "speak 1").sender.wait()
     assert late.error == "CapacityError: the server is shutting down"
 
