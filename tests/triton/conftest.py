@@ -13,6 +13,7 @@ from four_clients import CLIENTS, open_client, open_gateway
 from google.protobuf import text_format
 from live_gateway import Gateway, wait_for
 
+from duologue.client import contract
 from duologue.model_repository import repository_path
 from duologue.runtime.supervisor.embedded import EmbeddedServer
 from duologue.runtime.supervisor.layout import read_config
@@ -103,8 +104,18 @@ def door(
         extra_repositories=(scripted_repository,),
     )
     with server:
-        yield Door(server)
-    assert server.exit_status == 0
+        opened = Door(server)
+        yield opened
+        opened.wait_until_idle()
+    log = log_path.read_text()
+    # Triton 2.51 keeps a request for ever whose cancel crosses its error on the way, and callers
+    # hang up when they like; its model is then never told to end. All that is ours must end well.
+    kept = [
+        model for model in (contract.STREAMING_MODEL, SCRIPTED_MODEL) if f"{model} ends" not in log
+    ]
+    assert server.exit_status == 0 or (server.exit_status == 1 and kept), log
+    for model in {contract.STREAMING_MODEL, SCRIPTED_MODEL} - set(kept):
+        assert f"{model} has ended" in log, log
 
 
 @pytest.fixture(scope="module")
