@@ -3,21 +3,19 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import threading
 import time
-from collections.abc import Sequence as Rows
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from duologue.runtime.backbone.base import Backbone
+from duologue.runtime.backbone.device import DecodesOnDevice
 from duologue.runtime.codec_worker import CodecWorker
-from duologue.runtime.core import Logits
+from duologue.runtime.device_blocks import DeviceBlocks, StepIds, choose_on_host
 from duologue.runtime.errors import DuologueError, EngineError
 from duologue.runtime.job import Job
-from duologue.runtime.lm.sampling import choose, sound_rows
 from duologue.runtime.lm.scheduler import PrefillPiece, Scheduler, StepBatch
 from duologue.runtime.lm.sequence import Sequence
 from duologue.runtime.prefix_cache import PrefixCache, PrefixStats
@@ -62,6 +60,7 @@ class Engine:
         self._codec_worker = codec_worker
         self._scheduler = Scheduler(backbone.spec.max_slots, max_waiting, max_prefill_rows)
         self._prefixes = PrefixCache(backbone, max_prefill_rows, prefix_bytes)
+        self._blocks = DeviceBlocks(backbone) if isinstance(backbone, DecodesOnDevice) else None
         self._jobs: dict[Sequence, Job] = {}
         self._full_step_s = 0.0
         self._bell = threading.Condition()
@@ -105,13 +104,12 @@ class Engine:
         """Run one step for everybody who can run; False if nobody can."""
         self._drop_ended()
         batch = self._schedule()
-        if batch.is_empty:
+        if batch.is_empty and not (self._blocks and self._blocks.is_flying):
             return False
         started_s = time.monotonic()
-        if batch.decode:
-            self._decode(batch.decode)
+        num_steps = self._decode(batch)
         if batch.is_full:
-            self._full_step_s = time.monotonic() - started_s
+            self._full_step_s = (time.monotonic() - started_s) / num_steps
         if batch.prefill is not None:
             self._prefill(batch.prefill)
         self._num_steps += 1
@@ -142,8 +140,8 @@ class Engine:
 
     def _patience_s(self) -> float | None:
         """How long the engine may sleep if nobody rings."""
-        streams = [job.stream for job in self._jobs.values()]
-        deadlines_s = [s.deadline_at_s for s in streams if s.deadline_at_s is not None]
+        ends_s = [job.stream.deadline_at_s for job in self._jobs.values()]
+        deadlines_s = [end_s for end_s in ends_s if end_s is not None]
         return max(0.0, min(deadlines_s) - time.monotonic()) if deadlines_s else None
 
     def _drop_ended(self) -> None:
@@ -171,30 +169,37 @@ class Engine:
         logits = self._backbone.prefill(sequence.slot, rows, piece.start, is_last=piece.is_last)
         sequence.num_prefilled = piece.stop
         if logits is not None:
+            ids = choose_on_host([sequence], logits)
             # What is kept is read by others: never rows that end as no number.
-            if sound_rows(logits).all():
+            if ids.is_sound.all():
                 self._prefixes.keep(sequence.slot)
-            self._append([sequence], logits)
+            self._take(ids)
 
-    def _decode(self, sequences: Rows[Sequence]) -> None:
-        input_ids = np.stack([sequence.new_rows[-1] for sequence in sequences])
-        logits = self._backbone.decode([sequence.slot for sequence in sequences], input_ids)
-        self._append(sequences, logits)
+    def _decode(self, batch: StepBatch) -> int:
+        """Take rows for a batch; returns how many each took, at most."""
+        sequences, steps = batch.decode, list[StepIds]()
+        if self._blocks is not None:
+            seated, sequences = self._blocks.split(sequences)
+            steps = self._blocks.advance(seated, is_brief=batch.prefill is not None)
+            for step in steps:
+                self._take(step)
+        if sequences:
+            input_ids = np.stack([sequence.new_rows[-1] for sequence in sequences])
+            logits = self._backbone.decode([sequence.slot for sequence in sequences], input_ids)
+            self._take(choose_on_host(sequences, logits))
+        return max(1, len(steps))
 
-    def _append(self, sequences: Rows[Sequence], logits: Logits) -> None:
-        is_sound = sound_rows(logits)
-        if not is_sound.all():
-            # Nobody else's rows come from theirs: they fail alone.
-            for sequence in itertools.compress(sequences, ~is_sound):
-                job = self._jobs[sequence]
+    def _take(self, step: StepIds) -> None:
+        """Take what was chosen, but for sequences that ended since."""
+        for sequence, ids, is_sound in step.rows():
+            job = self._jobs.get(sequence)
+            if job is not None and is_sound:
+                sequence.append(ids)
+                self._hand_on(job)
+            elif job is not None:
+                # Nobody else's rows come from its own: it fails alone.
                 job.stream.fail(EngineError("the model's scores are not numbers"))
                 self._leave(job)
-            sequences = list(itertools.compress(sequences, is_sound))
-            logits = Logits(logits.values[is_sound], logits.offsets)
-        chosen = choose(logits, sequences) if sequences else ()
-        for sequence, ids in zip(sequences, chosen, strict=True):
-            sequence.append(ids)
-            self._hand_on(self._jobs[sequence])
 
     def _hand_on(self, job: Job) -> None:
         try:

@@ -4,15 +4,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 
 from duologue.runtime.backbone.base import BackboneSpec, PrefixHandle
 from duologue.runtime.backbone.precision import Attention
 from duologue.runtime.backbone.slots import KV_MEMORY_HINT, SlotTable
-from duologue.runtime.backbone.torch_body import KvCache, Tensor, TorchBody, make_rows
+from duologue.runtime.backbone.torch_body import TorchBody
+from duologue.runtime.backbone.torch_rows import KvCache, Tensor, make_rows, upload
 from duologue.runtime.config import LmConfig
 from duologue.runtime.core import FloatArray, IntArray, Logits
 from duologue.runtime.errors import ConfigError, EngineError
@@ -59,6 +62,9 @@ class TorchBackbone:
             not suffice.
     """
 
+    _SPARE_ROWS: ClassVar[int] = 0
+    """Rows of each slot's cache behind the last one that a sequence may use."""
+
     def __init__(
         self,
         lm: LmConfig,
@@ -73,9 +79,9 @@ class TorchBackbone:
         if dtype not in DTYPES:
             raise ConfigError(f"dtype is {dtype!r}; allowed: {', '.join(DTYPES)}")
         self._slots = SlotTable(lm, max_slots, max_rows)
-        self._device = device
+        self._device = torch.device(device)
         kind = DTYPES[dtype]
-        self._body = TorchBody(lm, weights_path, max_rows, kind, torch.device(device), attention)
+        self._body = TorchBody(lm, weights_path, max_rows, kind, self._device, attention)
         self.spec = BackboneSpec(
             lm=lm,
             engine="torch",
@@ -84,7 +90,7 @@ class TorchBackbone:
             max_rows=max_rows,
             kv_bytes_per_row=lm.kv_elements_per_row * kind.itemsize,
         )
-        self._cache = _allocate(self.spec, kind, device)
+        self._cache = _allocate(self.spec, kind, device, max_rows + self._SPARE_ROWS)
 
     def prefill(
         self, slot: int, input_ids: IntArray, start: int = 0, *, is_last: bool = True
@@ -127,7 +133,8 @@ class TorchBackbone:
             raise EngineError(f"num_rows is {num_rows}; allowed: 1 to {self._slots.rows(slot)}")
         keys = [keys[slot, :, :num_rows] for keys in self._cache.keys]
         values = [values[slot, :, :num_rows] for values in self._cache.values]
-        return TorchPrefix(torch.stack(keys), torch.stack(values))
+        with self._on_stream():
+            return TorchPrefix(torch.stack(keys), torch.stack(values))
 
     def load_prefix(self, slot: int, handle: PrefixHandle) -> None:
         """Put a prefix saved by this engine into an empty slot.
@@ -138,9 +145,10 @@ class TorchBackbone:
         if not isinstance(handle, TorchPrefix) or self._slots.rows(slot) != 0:
             raise EngineError(f"slot {slot} takes a TorchPrefix while it is empty")
         self._slots.set(slot, handle.num_rows)
-        for layer in range(self.spec.lm.num_layers):
-            self._cache.keys[layer][slot, :, : handle.num_rows] = handle.keys[layer]
-            self._cache.values[layer][slot, :, : handle.num_rows] = handle.values[layer]
+        with self._on_stream():
+            for layer in range(self.spec.lm.num_layers):
+                self._cache.keys[layer][slot, :, : handle.num_rows] = handle.keys[layer]
+                self._cache.values[layer][slot, :, : handle.num_rows] = handle.values[layer]
 
     def release(self, slot: int) -> None:
         """Forget the sequence in a slot."""
@@ -150,26 +158,32 @@ class TorchBackbone:
         """Give the memory of the KV cache back; the engine cannot be used afterwards."""
         self._cache = KvCache([], [])
 
+    def _on_stream(self) -> AbstractContextManager[object]:
+        """Where the device's work is queued."""
+        return nullcontext()
+
     @torch.inference_mode()
     def _forward(self, slots: Sequence[int], input_ids: IntArray) -> Tensor:
         """Read [B, S, K] behind what the slots hold; returns the last rows [B, hidden size]."""
         starts = [self._slots.rows(slot) for slot in slots]
         num_rows = input_ids.shape[1]
-        rows = make_rows(slots, starts, num_rows, self._device)
-        ids = torch.tensor(input_ids, dtype=torch.int64, device=self._device)
-        hidden = self._body.forward(ids, rows, self._cache)
+        with self._on_stream():
+            rows = make_rows(slots, starts, num_rows, self._device)
+            hidden = self._body.forward(upload(input_ids, self._device), rows, self._cache)
         for slot, start in zip(slots, starts, strict=True):
             self._slots.set(slot, start + num_rows)
         return hidden
 
     @torch.inference_mode()
     def _wrap(self, hidden: Tensor) -> Logits:
-        return Logits(self._body.logits(hidden).cpu().numpy(), self.spec.lm.logit_offsets)
+        with self._on_stream():
+            values = self._body.logits(hidden).cpu().numpy()
+        return Logits(values, self.spec.lm.logit_offsets)
 
 
-def _allocate(spec: BackboneSpec, dtype: torch.dtype, device: str) -> KvCache:
+def _allocate(spec: BackboneSpec, dtype: torch.dtype, device: str, num_rows: int) -> KvCache:
     lm = spec.lm
-    shape = (spec.max_slots, lm.num_kv_heads, spec.max_rows, lm.head_dim)
+    shape = (spec.max_slots, lm.num_kv_heads, num_rows, lm.head_dim)
     try:
         tables = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(2 * lm.num_layers)]
     except (RuntimeError, MemoryError) as error:

@@ -7,8 +7,6 @@ Sources: huggingface/transformers, `models/qwen3/modeling_qwen3.py`; OpenMOSS/MO
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,39 +17,11 @@ from duologue.runtime.backbone.layout import EMBEDDING, FINAL_NORM, head_name, l
 from duologue.runtime.backbone.precision import Attention
 from duologue.runtime.backbone.rotary import rotary_tables
 from duologue.runtime.backbone.tensor_file import StoredTensor, TensorFile
+from duologue.runtime.backbone.torch_rows import KvCache, Rows, Tensor
 from duologue.runtime.config import LmConfig
-
-Tensor = torch.Tensor
 
 GROUP = 8
 """Height of the products of a decode step on a CPU, always: see `linear_in_groups`."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class KvCache:
-    """Keys and values of all slots: per layer [max_slots, kv heads, max_rows, head_dim]."""
-
-    keys: list[Tensor]
-    values: list[Tensor]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Rows:
-    """Which rows of which slots are being read.
-
-    Attributes:
-        slots: B seats.
-        positions: [B, S], the place of each row in its sequence.
-        longest: rows that the longest of the B sequences holds afterwards.
-        seats: the B seats again, and
-        lengths: the rows that each holds afterwards, both for the host.
-    """
-
-    slots: Tensor
-    positions: Tensor
-    longest: int
-    seats: tuple[int, ...]
-    lengths: tuple[int, ...]
 
 
 class TorchBody:
@@ -64,6 +34,11 @@ class TorchBody:
         dtype: of weights, activations and KV cache.
         device: where.
         attention: how attention is computed, see `precision`.
+
+    Attributes:
+        weights: name -> tensor, as `layout.lm_shapes` names them.
+        cos, sin: rotary tables [max_rows, head_dim / 2].
+        is_cpu: where a row's bits must not depend on its neighbours.
 
     Raises:
         ConfigError: the file is damaged, or a tensor is missing or of another shape.
@@ -80,14 +55,14 @@ class TorchBody:
     ) -> None:
         self.lm = lm
         self._attention_kind = attention
-        self._is_cpu = device.type == "cpu"
+        self.is_cpu = device.type == "cpu"
         stored = TensorFile(weights_path)
-        self._weights = {
+        self.weights = {
             name: _to_torch(stored.require(name, shape), dtype, device)
             for name, shape in lm_shapes(lm).items()
         }
         tables = rotary_tables(lm, max_rows)
-        self._cos, self._sin = (torch.from_numpy(t).to(device, dtype) for t in tables)
+        self.cos, self.sin = (torch.from_numpy(t).to(device, dtype) for t in tables)
         self._offsets = torch.tensor(lm.logit_offsets[:-1], device=device)
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -96,7 +71,7 @@ class TorchBody:
 
     def forward(self, input_ids: Tensor, rows: Rows, cache: KvCache) -> Tensor:
         """Read rows [B, S, K] into the cache; returns the last, normed: [B, hidden size]."""
-        embedded = F.embedding(input_ids + self._offsets, self._weights[EMBEDDING])
+        embedded = F.embedding(input_ids + self._offsets, self.weights[EMBEDDING])
         hidden = embedded.sum(dim=2)
         for layer in range(self.lm.num_layers):
             hidden = self._layer(layer, hidden, rows, cache)
@@ -122,7 +97,7 @@ class TorchBody:
         keys[rows.slots[:, None], :, rows.positions] = key
         values[rows.slots[:, None], :, rows.positions] = value
         query = query.transpose(1, 2)
-        if self._is_cpu and query.shape[2] == 1:
+        if self.is_cpu and query.shape[2] == 1:
             mixed = _mix_row_by_row(query, keys, values, rows)
         else:
             mixed = self._mix(
@@ -148,21 +123,30 @@ class TorchBody:
 
     def _project(self, name: str, values: Tensor) -> Tensor:
         """Multiply [B, S, in] with a weight."""
-        if self._is_cpu and values.shape[1] == 1:
-            return linear_in_groups(values[:, 0], self._weights[name])[:, None]
-        return F.linear(values, self._weights[name])
+        if self.is_cpu and values.shape[1] == 1:
+            return linear_in_groups(values[:, 0], self.weights[name])[:, None]
+        return F.linear(values, self.weights[name])
 
     def _norm(self, name: str, values: Tensor) -> Tensor:
-        wide = values.float()
-        mean_square = wide.square().mean(-1, keepdim=True)
-        scaled = wide * torch.rsqrt(mean_square + self.lm.rms_norm_eps)
-        return self._weights[name] * scaled.to(values.dtype)
+        return rms_norm(values, self.weights[name], self.lm.rms_norm_eps)
 
     def _rotate(self, heads: Tensor, positions: Tensor) -> Tensor:
-        """Rotate [B, S, heads, head_dim]: its first half against its second."""
-        cos, sin = self._cos[positions][:, :, None], self._sin[positions][:, :, None]
-        first, second = heads.chunk(2, dim=-1)
-        return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+        """Rotate [B, S, heads, head_dim]."""
+        return rotate(heads, self.cos[positions][:, :, None], self.sin[positions][:, :, None])
+
+
+def rms_norm(values: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """Scale [..., d] to a mean square of 1, in float32, and by a weight [d]."""
+    wide = values.float()
+    mean_square = wide.square().mean(-1, keepdim=True)
+    scaled = wide * torch.rsqrt(mean_square + eps)
+    return weight * scaled.to(values.dtype)
+
+
+def rotate(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate [..., d]: its first half against its second, by angles [..., d / 2]."""
+    first, second = heads.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
 def linear_in_groups(values: Tensor, weight: Tensor) -> Tensor:
@@ -213,18 +197,6 @@ def attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
     weights = scores.masked_fill(~mask, -torch.inf).softmax(dim=-1)
     mixed: Tensor = weights.to(values.dtype) @ values
     return mixed
-
-
-def make_rows(slots: Sequence[int], starts: Sequence[int], num_rows: int, device: str) -> Rows:
-    """Rows [start, start + num_rows) of each slot."""
-    first = torch.tensor(list(starts), device=device)[:, None]
-    return Rows(
-        slots=torch.tensor(list(slots), device=device),
-        positions=first + torch.arange(num_rows, device=device),
-        longest=max(starts) + num_rows,
-        seats=tuple(slots),
-        lengths=tuple(start + num_rows for start in starts),
-    )
 
 
 def _to_torch(stored: StoredTensor, dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -61,9 +61,11 @@ RULES: dict[str, tuple[str, ...]] = {
         "runtime.lm",
         "runtime.backbone",
         "runtime.codec_worker",
+        "runtime.device_blocks",
         "runtime.prefix_cache",
     ),
     "runtime.prefix_cache": (*LEAVES, "runtime.backbone.base"),
+    "runtime.device_blocks": (*LEAVES, "runtime.backbone.device", "runtime.lm"),
     "runtime.synthesizer": ("runtime", "models"),
     "runtime.batch": (
         *LEAVES,
@@ -90,6 +92,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "runtime.diagnosis.speech": (
         *LEAVES,
         "models",
+        "runtime.codec.registry",
         "runtime.diagnosis",
         "runtime.stream",
         "runtime.synthesizer",
@@ -132,7 +135,15 @@ RULES: dict[str, tuple[str, ...]] = {
         "runtime.voices",
         "build_engines",
     ),
-    "finetune.evaluate": (*LEAVES, "finetune", "runtime.audio", "runtime.synthesizer"),
+    "finetune.evaluate": (
+        *LEAVES,
+        "finetune",
+        "models",
+        "runtime.audio",
+        "runtime.stream",
+        "runtime.synthesizer",
+        "runtime.voices",
+    ),
     "benchmarks": (*LEAVES, "client", "models", "runtime.synthesizer", "runtime.supervisor"),
     "benchmarks.engine": (
         *LEAVES,

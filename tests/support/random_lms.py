@@ -15,6 +15,7 @@ from duologue.build_engines.random_checkpoint import write_random_lm
 from duologue.runtime.backbone.base import Backbone
 from duologue.runtime.backbone.onnx_backbone import OnnxBackbone
 from duologue.runtime.backbone.torch_backbone import TorchBackbone
+from duologue.runtime.backbone.torch_device import TorchDeviceBackbone
 from duologue.runtime.config import LmConfig
 from duologue.runtime.core import FloatArray, IntArray
 
@@ -55,6 +56,8 @@ def open_backbone(
     sizes: dict[str, Any] = {"max_slots": max_slots, "max_rows": max_rows}
     if engine == "torch":
         return TorchBackbone(lm, directory / WEIGHTS, **sizes)
+    if engine == "torch_device":
+        return TorchDeviceBackbone(lm, directory / WEIGHTS, **sizes)
     return OnnxBackbone(lm, directory / GRAPH, num_threads=1, **sizes)
 
 

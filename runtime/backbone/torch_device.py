@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The torch engine on a GPU: steps are chosen, forced and written without the host.
+
+Prompts are read as `TorchBackbone` reads them. From the second row on a sequence lives on the
+device (`device.DecodesOnDevice`): one recorded step per height of batch, replayed in blocks.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from duologue.runtime.backbone.device import BlockIds, DeviceSequence, WideArray
+from duologue.runtime.backbone.precision import Attention
+from duologue.runtime.backbone.torch_backbone import TorchBackbone
+from duologue.runtime.backbone.torch_columns import IdRanges, head_columns
+from duologue.runtime.backbone.torch_graphs import (
+    CudaRecorder,
+    Record,
+    StepGraphs,
+    batch_heights,
+    run_as_it_is,
+)
+from duologue.runtime.backbone.torch_ops import PlainOps, StepOps
+from duologue.runtime.backbone.torch_rows import Tensor, upload
+from duologue.runtime.backbone.torch_rules import can_choose
+from duologue.runtime.backbone.torch_states import SlotStates
+from duologue.runtime.backbone.torch_step import StepBuffers, TorchStep, make_buffers
+from duologue.runtime.config import LmConfig
+from duologue.runtime.errors import EngineError
+
+_log = logging.getLogger(__name__)
+
+_BLOCK_STEPS = 4
+_BEFORE_OTHERS = -1
+"""Priority of the stream: a step is worth more than the codec's work beside it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _DeviceBlock:
+    """Ids on their way to the host.
+
+    Attributes:
+        outcome: [n, B, K + 1], see `StepBuffers`.
+        done: set behind the copy; None where nothing has to be waited for.
+    """
+
+    outcome: Tensor
+    done: torch.cuda.Event | None
+
+    def wait(self) -> BlockIds:
+        """See `device.Block.wait`."""
+        if self.done is not None:
+            self.done.synchronize()
+        numbers = self.outcome.numpy()
+        return BlockIds(numbers[..., :-1], numbers[..., -1] > 0)
+
+
+class TorchDeviceBackbone(TorchBackbone):
+    """A `Backbone` that `DecodesOnDevice`.
+
+    Made for a GPU; on a CPU it does the same without recordings, which is how it is tested.
+
+    Args:
+        lm: shape of the model.
+        weights_path: `lm.safetensors`.
+        max_slots: sequences at the same time.
+        max_rows: rows per sequence.
+        dtype: "float32", "float16" or "bfloat16", of weights and KV cache.
+        device: "cpu", "cuda" or "cuda:N".
+        attention: how attention of prompts is computed, see `precision`.
+        deterministic: all batches have the height of the largest, so that products round alike
+            whoever shares a step; a lone sequence pays for it.
+        channel0_ids: ranges of ids that channel 0 chooses from, see `torch_columns`; None: all.
+
+    Raises:
+        ConfigError: a value is out of range, the weights do not fit the model, or memory does
+            not suffice.
+    """
+
+    # Where sequences that rest write to.
+    _SPARE_ROWS: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        lm: LmConfig,
+        weights_path: Path,
+        *,
+        max_slots: int,
+        max_rows: int,
+        dtype: str = "float32",
+        device: str = "cpu",
+        attention: Attention = "sdpa",
+        deterministic: bool = False,
+        channel0_ids: IdRanges | None = None,
+    ) -> None:
+        columns = head_columns(lm, channel0_ids)
+        sizes: dict[str, Any] = {"max_slots": max_slots, "max_rows": max_rows}
+        super().__init__(lm, weights_path, **sizes, dtype=dtype, device=device, attention=attention)
+        self._columns, self._attention = columns, attention
+        self._states = SlotStates(lm, columns, max_slots, self._device)
+        self._heights = (max_slots,) if deterministic else batch_heights(max_slots)
+        self._seated: dict[int, bool] = {}
+        self._stream: torch.cuda.Stream | None = None
+        if self._device.type == "cuda":
+            self._stream = torch.cuda.Stream(  # type: ignore[no-untyped-call]
+                self._device, priority=_BEFORE_OTHERS
+            )
+            torch.cuda.synchronize(self._device)
+        self._graphs = next(self._ways())[1]
+
+    @property
+    def max_block_steps(self) -> int:
+        """See `device.DecodesOnDevice`."""
+        return _BLOCK_STEPS
+
+    def can_seat(self, sampling: WideArray) -> bool:
+        """See `device.DecodesOnDevice.can_seat`."""
+        return can_choose(self._columns, sampling)
+
+    @torch.inference_mode()
+    def seat(self, slot: int, sequence: DeviceSequence) -> None:
+        """See `device.DecodesOnDevice.seat`.
+
+        Raises:
+            EngineError: the slot holds no prompt, or too few rows for the sequence.
+        """
+        length = self._slots.rows(slot)
+        needed = length + sequence.max_steps - sequence.num_steps
+        if length < 1 or needed > self.spec.max_rows:
+            raise EngineError(
+                f"slot {slot} holds {length} rows and its sequence may need {needed}; "
+                f"allowed: at least 1, and up to {self.spec.max_rows}"
+            )
+        with self._on_stream():
+            self._states.seat(slot, length, sequence)
+        self._seated[slot] = sequence.seen is not None
+
+    @torch.inference_mode()
+    def launch(self, slots: Sequence[int], uniforms: WideArray) -> _DeviceBlock:
+        """See `device.DecodesOnDevice.launch`.
+
+        Raises:
+            EngineError: a slot comes twice or has no sequence, or the block is too long.
+        """
+        num_steps, batch, _ = uniforms.shape
+        self._check_launch(slots, num_steps)
+        buffers = self._graphs.buffers(batch)
+        places = np.full(len(buffers.places), self._states.idle)
+        places[:batch] = slots
+        has_history = any(self._seated[slot] for slot in slots)
+        with self._on_stream():
+            buffers.places.copy_(upload(places, self._device))
+            buffers.uniforms[:num_steps, :batch].copy_(upload(uniforms, self._device))
+            buffers.tick.zero_()
+            self._graphs.replay(batch, num_steps, has_history=has_history)
+            return self._fetch(buffers.outcome[:num_steps, :batch])
+
+    @torch.inference_mode()
+    def release(self, slot: int) -> None:
+        """Forget the sequence in a slot."""
+        super().release(slot)
+        if self._seated.pop(slot, None) is not None:
+            with self._on_stream():
+                self._states.rest(slot)
+
+    @torch.inference_mode()
+    def warm_up(self) -> None:
+        """Record all steps before the first request comes, in the best way that works here.
+
+        Raises:
+            RuntimeError: none does.
+        """
+        reasons: list[str] = []
+        for name, graphs in self._ways():
+            try:
+                graphs.warm_up()
+            except RuntimeError as error:
+                reasons.append(f"{name}: {error}")
+                continue
+            self._graphs = graphs
+            for reason in reasons:
+                _log.warning("decode steps run by %s; not by %s", name, reason)
+            return
+        raise RuntimeError("; ".join(reasons))
+
+    def _ways(self) -> Iterator[tuple[str, StepGraphs]]:
+        """All ways to take a step, the best first."""
+        plain = PlainOps(self.spec.lm, is_cpu=self._body.is_cpu, attention=self._attention)
+        if self._stream is not None:
+            recorder = CudaRecorder(self._stream)
+            yield "torch's operations in CUDA graphs", self._make_graphs(plain, recorder)
+        yield "torch's operations one by one", self._make_graphs(plain, run_as_it_is)
+
+    def _make_graphs(self, ops: StepOps, record: Record) -> StepGraphs:
+        step = TorchStep(self._body, ops, self._states, self._cache, self._columns, self._device)
+        make = partial(
+            make_buffers,
+            num_steps=_BLOCK_STEPS,
+            num_channels=self.spec.lm.num_channels,
+            idle=self._states.idle,
+            device=self._device,
+        )
+
+        def take(buffers: StepBuffers, has_history: bool) -> None:
+            step.take(buffers, has_history=has_history)
+
+        return StepGraphs(self._heights, make, take, record)
+
+    def _check_launch(self, slots: Sequence[int], num_steps: int) -> None:
+        is_known = set(slots) <= self._seated.keys() and len(set(slots)) == len(slots)
+        if not is_known or not 1 <= num_steps <= _BLOCK_STEPS:
+            raise EngineError(
+                f"{num_steps} steps of slots {list(slots)}; allowed: 1 to {_BLOCK_STEPS}, of "
+                f"different ones among {sorted(self._seated)}"
+            )
+        for slot in slots:
+            # How many of the steps count is for the device to know.
+            rows = self._slots.rows(slot) + num_steps
+            self._slots.set(slot, min(rows, self.spec.max_rows))
+
+    def _fetch(self, outcome: Tensor) -> _DeviceBlock:
+        if self._stream is None:
+            return _DeviceBlock(outcome.clone(), None)
+        host = torch.empty(outcome.shape, dtype=outcome.dtype, pin_memory=True)
+        host.copy_(outcome, non_blocking=True)
+        return _DeviceBlock(host, self._stream.record_event())
+
+    def _on_stream(self) -> AbstractContextManager[object]:
+        return nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
