@@ -3,7 +3,7 @@
 
     data/dataset.json         what the data was made for, and the shards in order
     data/shard-00000.npy      int32 [sum of T, K]: the rows of its examples, one below the other
-    data/shard-00000.json     per example [rows, audio rows]
+    data/shard-00000.json     per example [rows, audio rows], and false where it breaks off
 
 A shard's .json is written last: where it is missing, the shard is not done.
 """
@@ -33,11 +33,19 @@ class Example:
 
     Attributes:
         input_ids: [T, K].
-        num_frames: audio rows among them.
+        num_frames: audio rows at their end that are learnt.
+        has_end: False for an example that breaks off, without a row that ends the speech.
     """
 
     input_ids: IntArray
     num_frames: int
+    has_end: bool = True
+
+    @property
+    def entry(self) -> list[int | bool]:
+        """What the shard's index says of it."""
+        sizes: list[int | bool] = [len(self.input_ids), self.num_frames]
+        return sizes if self.has_end else [*sizes, False]
 
 
 def shard_name(index: int) -> str:
@@ -51,7 +59,7 @@ def shard_name(index: int) -> str:
 
 def write_shard(directory: Path, name: str, examples: Sequence[Example]) -> None:
     """Write one shard; a shard of no examples is allowed, for all of its lines may be unfit."""
-    index = [[len(example.input_ids), example.num_frames] for example in examples]
+    index = [example.entry for example in examples]
     if examples:
         rows = np.concatenate([example.input_ids for example in examples]).astype(np.int32)
         unfinished = directory / f"{name}.npy.part"
@@ -91,21 +99,21 @@ class SpeechDataset:
     def __init__(self, directory: Path) -> None:
         self.description = _read_description(directory)
         self._shards: list[npt.NDArray[np.int32]] = []
-        self._places: list[tuple[int, int, int, int]] = []
+        self._places: list[tuple[int, int, int, int, bool]] = []
         for name in self.description["shards"]:
             self._add_shard(directory, str(name))
         if not self._places:
             raise DataError(f"{directory} holds no example")
-        self.lengths = np.array([length for _, _, length, _ in self._places])
+        self.lengths = np.array([length for _, _, length, _, _ in self._places])
 
     def __len__(self) -> int:
         return len(self._places)
 
     def __getitem__(self, index: int) -> TrainingRow:
         """Example `index` with its labels; a copy."""
-        shard, start, length, num_frames = self._places[index]
+        shard, start, length, num_frames, has_end = self._places[index]
         rows = self._shards[shard][start : start + length].astype(np.int64)
-        return label_row(rows, num_frames)
+        return label_row(rows, num_frames, has_end=has_end)
 
     def _add_shard(self, directory: Path, name: str) -> None:
         index = _read_json(directory / f"{name}.json")
@@ -117,8 +125,9 @@ class SpeechDataset:
         except (OSError, ValueError) as error:
             raise DataError(f"{path} cannot be read: {error}") from error
         start = 0
-        for length, num_frames in index:
-            self._places.append((len(self._shards), start, int(length), int(num_frames)))
+        for length, num_frames, *rest in index:
+            place = (len(self._shards), start, int(length), int(num_frames), rest != [False])
+            self._places.append(place)
             start += int(length)
         if rows.dtype != np.int32 or rows.ndim != 2 or len(rows) != start:
             found = f"{rows.dtype} {list(rows.shape)}"

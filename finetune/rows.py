@@ -98,14 +98,18 @@ def build_row(text_ids: list[int], codes: IntArray, tokens: TokenIds) -> IntArra
     )
 
 
-def label_row(input_ids: IntArray, num_frames: int) -> TrainingRow:
+def label_row(input_ids: IntArray, num_frames: int, *, has_end: bool = True) -> TrainingRow:
     """Add the labels, which follow from where the audio stands.
 
     Args:
         input_ids: [T, K], whose last row says end of speech.
         num_frames: audio rows before that.
+        has_end: False for an example that breaks off: its last row is audio.
     """
     labels = np.full_like(input_ids, IGNORED)
+    if not has_end:
+        labels[-num_frames:] = input_ids[-num_frames:]
+        return TrainingRow(input_ids, labels)
     labels[-1 - num_frames : -1] = input_ids[-1 - num_frames : -1]
     labels[-1, 0] = input_ids[-1, 0]
     return TrainingRow(input_ids, labels)

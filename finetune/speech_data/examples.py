@@ -23,6 +23,7 @@ from duologue.finetune.dataset import Example, shard_name, write_description, wr
 from duologue.finetune.new_model import choose_base
 from duologue.finetune.prepare import TextSide, file_encoder
 from duologue.finetune.sources import text_side
+from duologue.finetune.speech_data.openings import OpeningMaker
 from duologue.finetune.speech_data.references import ExampleMaker
 from duologue.finetune.speech_data.spoken import encode_blocks, read_spoken
 from duologue.runtime.codec.base import Codec
@@ -46,7 +47,12 @@ def open_trained_codec(directory: Path) -> Codec:
 
 
 def write_examples(
-    data_dirs: Sequence[Path], out_dir: Path, side: TextSide, frames_per_s: float, seed: int
+    data_dirs: Sequence[Path],
+    out_dir: Path,
+    side: TextSide,
+    frames_per_s: float,
+    seed: int,
+    num_openings: int = 0,
 ) -> dict[str, int]:
     """Lay out all dialogues that have codes.
 
@@ -56,6 +62,8 @@ def write_examples(
         side: of the model that is to be trained.
         frames_per_s: of the codes.
         seed: of cuts and references.
+        num_openings: beginnings of turns for training, see `openings`; they become a dataset
+            `openings`, too.
 
     Returns:
         Split -> number of examples.
@@ -65,9 +73,15 @@ def write_examples(
     """
     counts = {}
     for split in ("train", "test"):
-        dialogues = chain.from_iterable(read_spoken(folder, split) for folder in data_dirs)
+        found = chain.from_iterable(read_spoken(folder, split) for folder in data_dirs)
+        dialogues = list(found)
         maker = ExampleMaker(dialogues, side, frames_per_s)
         examples = list(maker.examples(Random(seed), parts=split == "train"))
+        if num_openings and split == "train":
+            openings = OpeningMaker(dialogues, side, frames_per_s)
+            begun = list(openings.examples(Random(seed), num_openings))
+            _write(out_dir / "openings", begun)
+            examples += begun
         if examples:
             _write(out_dir / split, examples)
         counts[split] = len(examples)
@@ -92,6 +106,10 @@ def main() -> None:
         "--model", type=Path, help="checkpoint that will be trained; default: a new one, OUT/new"
     )
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument(
+        "--openings", type=int, default=0, metavar="N",
+        help="beginnings of turns behind references, in OUT/train and alone in OUT/openings",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
@@ -110,7 +128,7 @@ def main() -> None:
         args.out.mkdir(parents=True, exist_ok=True)
         shape = None if args.model else "small"
         side = text_side(choose_base(args.model, shape, args.out, args.seed), "none")
-        counts = write_examples(args.folders, args.out, side, rate, args.seed)
+        counts = write_examples(args.folders, args.out, side, rate, args.seed, args.openings)
     except DuologueError as error:
         raise SystemExit(f"error: {error}") from error
     console.print(f"wrote {counts['train']} and {counts['test']} examples to {args.out}")
