@@ -47,14 +47,14 @@ async def tts(
     request: Request, text: Annotated[str, Form()], speaker: Annotated[Name, Form()] = ""
 ) -> Response:
     """A text as bare samples: 16 bits, 24 kHz, mono."""
-    return _answer(request, text, speaker, "pcm")
+    return await _answer(request, text, speaker, "pcm")
 
 
 @router.post("/tts_to_audio", response_class=Response)
 @router.post("/tts_to_audio/", response_class=Response, include_in_schema=False)
 async def tts_to_audio(body: ToAudioBody, request: Request) -> Response:
     """A text as WAV that begins before it is whole."""
-    return _answer(request, body.text, body.speaker_wav, "wav", body.language)
+    return await _answer(request, body.text, body.speaker_wav, "wav", body.language)
 
 
 @router.get("/api/speakers")
@@ -70,7 +70,7 @@ async def speakers(request: Request) -> list[dict[str, Any]]:
     return [{"name": name, "voice_id": name, "lang": "zh, en"} for name in names]
 
 
-def _answer(
+async def _answer(
     request: Request, text: str, speaker: str, audio_format: AudioFormat, language: str = ""
 ) -> Response:
     house = house_of(request)
@@ -79,7 +79,7 @@ def _answer(
     wanted = Wanted(
         door="autodl",
         script=as_script(text),
-        options=ModelFields().options({1: house.voice_at_server(speaker)}),
+        options=ModelFields().options({1: await house.voice_at_server(speaker)}),
         audio_format=audio_format,
         sample_rate_hz=RATE_HZ,
         visitor=visitor_of(request),

@@ -94,7 +94,7 @@ async def create_dialogue(body: DialogueBody, request: Request) -> Response:
     """Speak a dialogue."""
     house = house_of(request)
     dialogue = read_dialogue(house, body)
-    wanted = wanted_of(house, body, dialogue, visitor_of(request))
+    wanted = await wanted_of(house, body, dialogue, visitor_of(request))
     is_text = body.response_format in MEDIA_TYPES
     return SpeechAnswer(
         speak(house, wanted),
@@ -143,14 +143,17 @@ def read_script(script: str, voices: Mapping[int, str | VoiceCodes], max_chars: 
     return Dialogue(script, len(script), turns_of_script(script), voices)
 
 
-def wanted_of(house: House, body: DialogueFields, dialogue: Dialogue, visitor: Visitor) -> Wanted:
+async def wanted_of(
+    house: House, body: DialogueFields, dialogue: Dialogue, visitor: Visitor
+) -> Wanted:
     """What the model is asked for.
 
     Raises:
         UnknownModelError, UnknownVoiceError: a name is unknown.
+        StorageError: the added voices cannot be read.
     """
     house.check_model(body.model)
-    at_server = {k: _at_server(house, voice) for k, voice in dialogue.voices.items()}
+    at_server = {k: await _at_server(house, voice) for k, voice in dialogue.voices.items()}
     audio_format = body.response_format
     return Wanted(
         door="dialogue",
@@ -165,8 +168,8 @@ def wanted_of(house: House, body: DialogueFields, dialogue: Dialogue, visitor: V
     )
 
 
-def _at_server(house: House, voice: str | VoiceCodes) -> str | Voice:
-    return house.voice_at_server(voice) if isinstance(voice, str) else voice.as_voice()
+async def _at_server(house: House, voice: str | VoiceCodes) -> str | Voice:
+    return await house.voice_at_server(voice) if isinstance(voice, str) else voice.as_voice()
 
 
 def _writer(body: DialogueBody, dialogue: Dialogue) -> Writer:

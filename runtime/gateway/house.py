@@ -64,7 +64,7 @@ class House:
                 f"the model {name[:_SHOWN]!r} is unknown; allowed: {', '.join(self.model_names)}"
             )
 
-    def voice_at_server(self, name: str) -> str:
+    async def voice_at_server(self, name: str) -> str:
         """The name under which a voice is spoken with.
 
         Args:
@@ -77,7 +77,7 @@ class House:
         found = self.settings.voices.aliases.get(name, name) or DEFAULT_VOICE
         # Without its bundle, the settings alone say what the server knows.
         is_told = self.desk.bundle is None and found in self.voices.values()
-        if not (is_told or self.desk.knows(found)):
+        if not (is_told or await self.desk.knows(found)):
             raise unknown_voice(name)
         return found
 

@@ -52,10 +52,10 @@ class _DialogueSession(LiveSession[_Flushed]):
             raise RequestError("a session sends audio; subtitles come with audio.done: `subtitles`")
         self.fields = fields
 
-    def flush(self, text: str) -> _Flushed:
+    async def flush(self, text: str) -> _Flushed:
         limit = self.house.settings.api.max_text_chars
         dialogue = read_script(text, self.fields.voices, limit)
-        wanted = wanted_of(self.house, self.fields, dialogue, self.visitor)
+        wanted = await wanted_of(self.house, self.fields, dialogue, self.visitor)
         return _Flushed(dialogue, wanted, self.fields)
 
     async def speak(self, wanted: _Flushed) -> None:

@@ -58,7 +58,7 @@ class LiveSession(ABC, Generic[_Wanted]):
         """
 
     @abstractmethod
-    def flush(self, text: str) -> _Wanted:
+    async def flush(self, text: str) -> _Wanted:
         """What is to be spoken, with the settings of this moment.
 
         Raises:
@@ -121,7 +121,7 @@ class LiveSession(ABC, Generic[_Wanted]):
                 raise RequestError("input.text needs a field `text` with a string")
             self._take(text)
         elif kind in ("input.flush", "input.done"):
-            self._flush()
+            await self._flush()
         elif kind == "cancel":
             self._text = ""
             if await self._stop():
@@ -140,10 +140,10 @@ class LiveSession(ABC, Generic[_Wanted]):
             check_text(whole, max_chars)
         self._text = whole
 
-    def _flush(self) -> None:
+    async def _flush(self) -> None:
         text, self._text = self._text, ""
         # Wrong names are told now, not when the turn of this text has come.
-        wanted = self.flush(text)
+        wanted = await self.flush(text)
         if self._has_flushed:  # the first one was counted at the door
             self.house.rates.take(self.visitor)
         self._has_flushed = True

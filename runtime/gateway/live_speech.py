@@ -68,7 +68,7 @@ class _SpeechSession(LiveSession[_Utterance]):
             self.house.check_model(fields.model)
         self.fields = fields
 
-    def flush(self, text: str) -> _Utterance:
+    async def flush(self, text: str) -> _Utterance:
         if not text.strip():
             raise ScriptError("the text is empty; allowed: at least one word")
         utterance = _Utterance(text, self.fields, self.num_flushed)

@@ -79,7 +79,7 @@ class Base64Writer:
 @router.post("/tts/synthesize", response_class=Response)
 async def synthesize(body: SynthesizeBody, request: Request) -> Response:
     """A text as WAV; as base64 in JSON for those who accept nothing but JSON."""
-    voice = house_of(request).voice_at_server(body.voice_id)
+    voice = await house_of(request).voice_at_server(body.voice_id)
     return answer_wav(request, body.text, voice, body.parameters)
 
 

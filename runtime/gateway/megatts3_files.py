@@ -95,7 +95,7 @@ async def _voice(
     house: House, sample: UploadFile | None, voice_id: str, transcript: str
 ) -> Voice | str:
     if sample is None:
-        return house.voice_at_server(voice_id)
+        return await house.voice_at_server(voice_id)
     if voice_id:
         raise RequestError("one of `voice_file` and `voice_id` is needed, not both")
     data = await sample.read()

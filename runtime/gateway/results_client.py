@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,8 @@ import numpy as np
 from duologue.client.types import AudioChunk, SpeechKwargs, Voice
 from duologue.runtime.errors import DuologueError
 from duologue.runtime.gateway.connection import ChunkStream, Client
+from duologue.runtime.gateway.disk_threads import DiskThreads
+from duologue.runtime.gateway.faults import StorageError
 from duologue.runtime.gateway.metrics import Metrics
 from duologue.runtime.gateway.results_cache import ResultsCache
 from duologue.runtime.gateway.results_format import pack_chunks, unpack_chunks
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 
 # Longer answers are not kept: each running stream may hold so much memory.
 MAX_ENTRY_BYTES = 16_000_000
+
+# A cache that lets wait for longer is one that finds nothing: the model speaks meanwhile.
+PATIENCE_S = 2.0
 
 # These say when the audio comes, and not what it is.
 _PACE = ("deadline_s", "max_ahead_s")
@@ -87,13 +92,15 @@ class ResultsClient:
         self._cache = cache
         self._bundle = bundle
         self._metrics = metrics
+        self._disk = DiskThreads("results")
 
     def stream(self, script: str, **options: Unpack[SpeechKwargs]) -> ChunkStream:
         """Speak a script, or give again what was spoken."""
         key = result_key(script, options, self._bundle)
         if key is None:
             return self._client.stream(script, **options)
-        return _RememberedStream(self._client, self._cache, self._metrics, key, script, options)
+        kept = _Kept(self._cache, self._disk, key)
+        return _RememberedStream(self._client, kept, self._metrics, script, options)
 
     async def encode(self, samples: npt.ArrayLike) -> Codes:
         """See `connection.Client`."""
@@ -106,7 +113,35 @@ class ResultsClient:
     async def close(self) -> None:
         """Close the connection and the cache."""
         await self._client.close()
-        await asyncio.to_thread(self._cache.close)
+        with suppress(StorageError):
+            await self._disk.run(self._cache.close, PATIENCE_S)
+        self._disk.close()
+
+
+class _Kept:
+    """The place of one answer in the cache."""
+
+    def __init__(self, cache: ResultsCache, disk: DiskThreads, key: str) -> None:
+        self._cache = cache
+        self._disk = disk
+        self._key = key
+
+    async def find(self) -> list[AudioChunk] | None:
+        """The chunks that lie there, unless the disk takes too long."""
+        with suppress(StorageError):
+            return await self._disk.run(self._read, PATIENCE_S)
+        return None
+
+    async def keep(self, chunks: Sequence[AudioChunk]) -> None:
+        """Put chunks there, and wait for it no longer than a listener may."""
+        with suppress(StorageError):
+            await self._disk.run(
+                lambda: self._cache.put(self._key, pack_chunks(chunks)), PATIENCE_S
+            )
+
+    def _read(self) -> list[AudioChunk] | None:
+        data = self._cache.get(self._key)
+        return None if data is None else unpack_chunks(data)
 
 
 class _RememberedStream:
@@ -115,16 +150,14 @@ class _RememberedStream:
     def __init__(
         self,
         client: Client,
-        cache: ResultsCache,
+        kept: _Kept,
         metrics: Metrics,
-        key: str,
         script: str,
         options: SpeechKwargs,
     ) -> None:
         self._client = client
-        self._cache = cache
+        self._kept = kept
         self._metrics = metrics
-        self._key = key
         self._script = script
         self._options = options
         self._found: deque[AudioChunk] | None = None
@@ -144,13 +177,11 @@ class _RememberedStream:
         else:
             self._taken.append(chunk)
             if chunk.is_last:
-                data = pack_chunks(self._taken)
-                await asyncio.to_thread(self._cache.put, self._key, data)
+                await self._kept.keep(self._taken)
         return chunk
 
     async def __aenter__(self) -> _RememberedStream:
-        data = await asyncio.to_thread(self._cache.get, self._key)
-        chunks = None if data is None else unpack_chunks(data)
+        chunks = await self._kept.find()
         self._metrics.looked_up(is_hit=chunks is not None)
         if chunks is not None:
             self._found = deque(chunks)

@@ -108,6 +108,18 @@ class GrpcSettings(Section):
     port: Port = 8001
 
 
+class CodecSettings(Section):
+    """Where the server in this machine runs the codec.
+
+    Attributes:
+        engine: "auto" takes torch on a GPU and onnx on a CPU.
+        device: "auto" is the GPU where torch sees one.
+    """
+
+    engine: Literal["auto", "onnx", "torch"] = "auto"
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+
+
 class AuthSettings(Section):
     """Who may call.
 

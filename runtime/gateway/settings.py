@@ -36,6 +36,7 @@ from duologue.runtime.gateway.setting_groups import (
     ApiSettings,
     AuthSettings,
     CacheSettings,
+    CodecSettings,
     GrpcSettings,
     LoggingSettings,
     StorageSettings,
@@ -66,6 +67,7 @@ class Settings(BaseSettings):
     logging: LoggingSettings = LoggingSettings()
     storage: StorageSettings = StorageSettings()
     cache: CacheSettings = CacheSettings()
+    codec: CodecSettings = CodecSettings()
     voices: VoiceSettings = VoiceSettings()
     notes: tuple[str, ...] = ()
 

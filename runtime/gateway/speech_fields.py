@@ -152,7 +152,8 @@ async def _voice(house: House, body: SpokenFields) -> Voice | str:
         return await house.desk.voice_of_audio(read_data_uri(audio), text.strip())
     if body.ref_text:
         raise VoiceError("ref_text needs ref_audio; allowed: both, or neither")
-    return house.voice_at_server(body.voice if isinstance(body.voice, str) else body.voice.id)
+    name = body.voice if isinstance(body.voice, str) else body.voice.id
+    return await house.voice_at_server(name)
 
 
 def _check_supported(body: SpokenFields) -> None:

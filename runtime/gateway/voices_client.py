@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -47,7 +48,7 @@ class VoicesClient:
     async def close(self) -> None:
         """Close the connection and the voice store."""
         await self._client.close()
-        self._desk.close()
+        await asyncio.to_thread(self._desk.close)
 
 
 class _NamedStream:

@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from duologue.client.types import Voice
+from duologue.runtime.gateway.disk_threads import DiskThreads
+from duologue.runtime.gateway.faults import StorageError
 from duologue.runtime.gateway.logs import log_event
 from duologue.runtime.gateway.served_bundle import ServedBundle
 from duologue.runtime.gateway.voices_errors import translated
@@ -32,11 +34,13 @@ class VoiceCodes:
     Args:
         bundle: whose codec makes them.
         encode: mono audio at the codec's input rate to codes [K, T].
+        disk: that codes are kept on.
     """
 
-    def __init__(self, bundle: ServedBundle, encode: Encode) -> None:
+    def __init__(self, bundle: ServedBundle, encode: Encode, disk: DiskThreads) -> None:
         self._bundle = bundle
         self._encode = encode
+        self._disk = disk
         self._remembered: OrderedDict[str, Codes] = OrderedDict()
 
     async def of_audio(self, audio: ReferenceAudio) -> Codes:
@@ -60,8 +64,10 @@ class VoiceCodes:
         if codes is None:
             with translated(voice.name):
                 version = self._bundle.codec_version
-                kept = await asyncio.to_thread(store.codes, voice, version)
-                audio = None if kept is not None else await asyncio.to_thread(store.audio, voice)
+                kept = await self._disk.run(lambda: store.codes(voice, version))
+                audio = (
+                    None if kept is not None else await self._disk.run(lambda: store.audio(voice))
+                )
             if kept is not None:
                 codes = kept.astype(np.int32)
             elif audio is not None:
@@ -76,8 +82,8 @@ class VoiceCodes:
         self._remember(voice, codes)
         version = self._bundle.codec_version
         try:
-            await asyncio.to_thread(store.keep_codes, voice, version, codes.astype(np.int64))
-        except (StoreFullError, StoreUnavailableError) as error:
+            await self._disk.run(lambda: store.keep_codes(voice, version, codes.astype(np.int64)))
+        except (StoreFullError, StoreUnavailableError, StorageError) as error:
             log_event(logging.WARNING, "the codes of a voice cannot be kept", why=str(error))
 
     def _remember(self, voice: StoredVoice, codes: Codes) -> None:

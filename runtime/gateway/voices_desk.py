@@ -7,6 +7,7 @@ The model knows the voices of its bundle by name. A voice that was added goes to
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from duologue.client.errors import VoiceError
 from duologue.client.types import Voice
+from duologue.runtime.gateway.disk_threads import DiskThreads
 from duologue.runtime.gateway.faults import UnknownVoiceError, UnsupportedError, VoiceExistsError
 from duologue.runtime.gateway.served_bundle import ServedBundle
 from duologue.runtime.gateway.uploads import DecodedUpload, UploadLimits, decode_upload
@@ -65,7 +67,8 @@ class VoiceDesk:
         reserved: frozenset[str] = frozenset(),
     ) -> None:
         self.bundle = bundle
-        self._codes = None if bundle is None else VoiceCodes(bundle, encode)
+        self._disk = DiskThreads("voices")
+        self._codes = None if bundle is None else VoiceCodes(bundle, encode, self._disk)
         self._folder = folder
         self._limits = limits or UploadLimits()
         self._reserved = reserved
@@ -78,7 +81,7 @@ class VoiceDesk:
         """The voices of the bundle."""
         return () if self.bundle is None else tuple(self.bundle.presets.voices.values())
 
-    def knows(self, name: str) -> bool:
+    async def knows(self, name: str) -> bool:
         """Whether the model's own choice, the bundle or the store goes by a name.
 
         Raises:
@@ -87,7 +90,7 @@ class VoiceDesk:
         if self._is_of_the_model(name):
             return True
         try:
-            self._find(name)
+            await self._disk.run(lambda: self._find(name))
         except UnknownVoiceError:
             return False
         return True
@@ -101,7 +104,7 @@ class VoiceDesk:
         if self.bundle is None:
             return ()
         with translated():
-            return await asyncio.to_thread(lambda: self._store().list())
+            return await self._disk.run(lambda: self._store().list())
 
     async def add(
         self, name: str, data: bytes, details: VoiceDetails, *, replace: bool = False
@@ -125,13 +128,13 @@ class VoiceDesk:
             name = check_voice_name(name)
             if name in self._reserved or self._is_of_the_model(name):
                 raise VoiceExistsError(f"the voice name {name!r} is one of the server's own")
-            if not replace and self.knows(name):
+            if not replace and await self.knows(name):
                 raise VoiceExistsError(f"a voice {name!r} exists already; remove it first")
             upload = await self._decode(data, details.transcript)
         # Before it is kept: a voice that cannot be spoken with is none.
         codes = await codes_of.of_audio(upload.audio)
         with translated():
-            voice = await asyncio.to_thread(
+            voice = await self._disk.run(
                 lambda: self._store().add(name, upload.audio, details, replace=replace)
             )
         await codes_of.keep(voice, codes, self._store())
@@ -167,7 +170,7 @@ class VoiceDesk:
         if self.bundle is None:
             raise unknown_voice(name)
         with translated(name):
-            await asyncio.to_thread(lambda: self._store().remove(name))
+            await self._disk.run(lambda: self._store().remove(name))
 
     async def resolve(self, voices: Mapping[int, Voice | str]) -> dict[int, Voice | str]:
         """Put codes in the place of names that the model does not know.
@@ -185,12 +188,13 @@ class VoiceDesk:
             if self._codes is None or isinstance(voice, Voice) or self._is_of_the_model(voice):
                 resolved[speaker] = voice
             else:
-                stored = await asyncio.to_thread(self._find, voice)
+                stored = await self._disk.run(functools.partial(self._find, voice))
                 resolved[speaker] = await self._codes.of_stored(stored, self._store())
         return resolved
 
     def close(self) -> None:
-        """Close the store."""
+        """Close the store; may wait for the disk."""
+        self._disk.close()
         with self._lock:
             if self._opened is not None:
                 self._opened.close()
