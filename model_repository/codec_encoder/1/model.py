@@ -7,6 +7,7 @@ from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
+from duologue.runtime.serving.closing import bound_teardown
 from duologue.runtime.serving.codec_models import CodecEncoderModel, load_model_codec
 
 
@@ -24,3 +25,4 @@ class TritonPythonModel:
     def finalize(self) -> None:
         """Let the codec go."""
         self._model.finalize()
+        bound_teardown()

@@ -7,6 +7,7 @@ from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
+from duologue.runtime.serving.closing import bound_teardown
 from duologue.runtime.serving.dialogue_model import load_dialogue_model
 
 
@@ -24,3 +25,4 @@ class TritonPythonModel:
     def finalize(self) -> None:
         """Answer what is still open and let go of everything."""
         self._model.finalize()
+        bound_teardown()

@@ -43,6 +43,24 @@ def test_an_end_that_hangs_ends_the_process_and_shows_where_it_hung() -> None:
     assert "never_comes_back" in ended.stderr
 
 
+LINGERS = """
+import atexit, threading
+from duologue.runtime.serving.closing import bound_teardown
+
+atexit.register(threading.Event().wait)
+bound_teardown(0.5)
+"""
+
+
+def test_a_process_that_does_not_end_after_its_model_is_ended() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", LINGERS], capture_output=True, text=True, timeout=100, check=False
+    )
+
+    assert ended.returncode == 1
+    assert "threading.py" in ended.stderr
+
+
 def test_a_failing_end_takes_the_timer_away() -> None:
     with pytest.raises(RuntimeError, match="cannot"), closing("m", "", FakeTriton(), 0.2):
         raise RuntimeError("cannot")
