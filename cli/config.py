@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from duologue.cli.errors import reports_errors
-from duologue.cli.http_door import HttpChoice, explain_http_settings
+from duologue.cli.http_door import CodecChoice, HttpChoice, explain_http_settings
 from duologue.cli.options import JsonOption
 from duologue.cli.serve_options import (
+    CodecDeviceOption,
+    CodecEngineOption,
     ConfigOption,
     GrpcHostOption,
     HostOption,
@@ -38,6 +40,8 @@ def show(
     keys_file: KeysFileOption = None,
     public_without_keys: PublicOption = False,
     grpc_host: GrpcHostOption = None,
+    codec_engine: CodecEngineOption = None,
+    codec_device: CodecDeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Print every setting that `serve` would use with these options, and where it came from.
@@ -52,6 +56,7 @@ def show(
         keys_file,
         public_without_keys,
         grpc_host,
+        codec=CodecChoice(codec_engine and codec_engine.value, codec_device),
     )
     settings, notes = explain_http_settings(choice)
     for note in notes:

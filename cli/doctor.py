@@ -89,7 +89,7 @@ def _looks(
     yield lambda: machine.check_disk([Path.home(), default_bundle_path(), Path("/tmp")])
     yield gpu.check_gpus
     yield lambda: [mpi.check_mpi(), mpi.check_tensorrt_llm(timeout_s)]
-    yield lambda: [speech.check_bundle(bundle)]
+    yield lambda: [speech.check_bundle(bundle), speech.check_codec(bundle)]
     if speaks:
         yield lambda: [speech.check_speech(bundle, engine.value)]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The HTTP door on the command line of `serve`: what was asked for, as its settings."""
+"""The settings on the command line of `serve`: the HTTP door's, and where the codec runs."""
 
 from __future__ import annotations
 
@@ -19,8 +19,25 @@ _NEEDED = ("fastapi", "uvicorn", "pydantic_settings", "av", "soxr", "prometheus_
 
 
 @dataclass(frozen=True, slots=True)
+class CodecChoice:
+    """Where the codec is to run; None leaves it to files and environment.
+
+    Attributes:
+        engine, device: see `serve`.
+    """
+
+    engine: str | None = None
+    device: str | None = None
+
+    def as_flags(self) -> dict[str, str]:
+        """Only what was said."""
+        named = (("engine", self.engine), ("device", self.device))
+        return {name: value for name, value in named if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
 class HttpChoice:
-    """The options of `serve` that are about HTTP; None leaves it to files and environment.
+    """The options of `serve` that are settings, too; None leaves it to files and environment.
 
     Attributes:
         files: of settings.
@@ -28,6 +45,7 @@ class HttpChoice:
         keys_file: API keys.
         public_without_keys: a public address is served to everybody.
         grpc_host, grpc_port: of the gRPC door for other machines.
+        codec: engine and device of the codec, as far as they were said.
     """
 
     files: tuple[Path, ...] = ()
@@ -38,6 +56,7 @@ class HttpChoice:
     public_without_keys: bool = False
     grpc_host: str | None = None
     grpc_port: int | None = None
+    codec: CodecChoice = CodecChoice()
 
 
 def read_http_settings(choice: HttpChoice, warn: Callable[[str], None]) -> Settings | None:
@@ -88,7 +107,7 @@ def _do_without(missing: str, choice: HttpChoice, warn: Callable[[str], None]) -
     from duologue.runtime.errors import EngineUnavailableError
 
     text = f"HTTP needs the package {missing}: pip install 'duologue[gateway]'"
-    if choice != HttpChoice(metrics_port=choice.metrics_port):
+    if choice != HttpChoice(metrics_port=choice.metrics_port, codec=choice.codec):
         raise EngineUnavailableError(text)
     warn(f"gRPC alone is served; {text}")
 
@@ -109,6 +128,8 @@ def _flags(choice: HttpChoice) -> dict[str, Any]:
         flags["grpc"] = {"host": choice.grpc_host}
         if choice.grpc_port is not None:
             flags["grpc"]["port"] = choice.grpc_port
+    if choice.codec.as_flags():
+        flags["codec"] = choice.codec.as_flags()
     if choice.keys_file is not None:
         flags["auth"] = {"keys_file": choice.keys_file}
     return flags

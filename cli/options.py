@@ -19,6 +19,14 @@ class EngineChoice(str, Enum):
     NUMPY = "numpy"
 
 
+class CodecEngineChoice(str, Enum):
+    """Engines of the codec."""
+
+    AUTO = "auto"
+    ONNX = "onnx"
+    TORCH = "torch"
+
+
 class NormalizationChoice(str, Enum):
     """Text rules applied to each turn."""
 

@@ -13,9 +13,11 @@ from duologue.cli.again import command_again
 from duologue.cli.background import DetachOption, start_detached
 from duologue.cli.doors import Doors, Gateway, Server
 from duologue.cli.errors import reports_errors
-from duologue.cli.http_door import HttpChoice, read_http_settings
+from duologue.cli.http_door import CodecChoice, HttpChoice, read_http_settings
 from duologue.cli.options import BundleOption, EngineChoice, EngineOption, JsonOption
 from duologue.cli.serve_options import (
+    CodecDeviceOption,
+    CodecEngineOption,
     ConfigOption,
     GraceOption,
     GrpcHostOption,
@@ -55,6 +57,8 @@ def serve(
     triton_http_port: TritonHttpPortOption = None,
     metrics_port: MetricsPortOption = None,
     max_slots: MaxSlotsOption = None,
+    codec_engine: CodecEngineOption = None,
+    codec_device: CodecDeviceOption = None,
     tensor_parallel: TensorParallelOption = None,
     log: LogOption = None,
     grace: GraceOption = 10.0,
@@ -82,6 +86,7 @@ def serve(
         public_without_keys,
         grpc_host,
         None if grpc_host is None else grpc_port,
+        CodecChoice(codec_engine and codec_engine.value, codec_device),
     )
     http = None if no_http else read_http_settings(choice, _warn)
     # With an HTTP door, Triton's own metrics are shown on that door's page.
@@ -90,6 +95,7 @@ def serve(
         ctx.obj.resolve_bundle(bundle),
         engine=engine.value,
         max_slots=max_slots,
+        **_codec_options(choice.codec, http),
         # Where gRPC has a door of its own, Triton behind it takes any port.
         grpc_port=grpc_port if http is None or http.grpc.host is None else 0,
         http_port=triton_http_port,
@@ -99,6 +105,12 @@ def serve(
     )
     # A rank cannot enter MPI a second time: then all of them are started anew, from outside.
     _run(ctx.obj, server, http, grace, max_restarts if num_ranks == 1 else 0, as_json)
+
+
+def _codec_options(choice: CodecChoice, settings: Settings | None) -> dict[str, str]:
+    """Where the codec runs; without an HTTP door there are no settings but the options."""
+    said = choice.as_flags() if settings is None else settings.codec.model_dump()
+    return {f"codec_{name}": value for name, value in said.items()}
 
 
 def _run(
@@ -162,7 +174,7 @@ def _ready_lines(facts: dict[str, Any]) -> list[str]:
     )
     return [
         f"ready: {facts['engine']} engine, {facts['precision']}, {facts['slots']} slots, "
-        f"{kv_mib:.1f} MiB of KV cache",
+        f"{kv_mib:.1f} MiB of KV cache; codec {facts['codec_engine']} on {facts['codec_device']}",
         *(f"  {name:<8} {url}" for name, url in doors if url is not None),
     ]
 

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from duologue.cli.options import CodecEngineChoice
+
 HostOption = Annotated[
     str | None,
     typer.Option(
@@ -82,6 +84,21 @@ MaxSlotsOption = Annotated[
     int | None,
     typer.Option(
         "--max-slots", min=1, help="Dialogues at the same time; the bundle's number without it."
+    ),
+]
+CodecEngineOption = Annotated[
+    CodecEngineChoice | None,
+    typer.Option(
+        "--codec-engine",
+        help="Engine of the codec: without this option, torch on a GPU, and onnx on a CPU.",
+    ),
+]
+CodecDeviceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--codec-device",
+        metavar="auto|cpu|cuda|cuda:N",
+        help="Where the codec runs: without this option, on the GPU where torch sees one.",
     ),
 ]
 LogOption = Annotated[

@@ -125,6 +125,7 @@ WHOLE_RESPONSE_TENSORS = (
 
 # Begins the line of the server's log in which `dialogue_tts` says what it serves.
 ANNOUNCEMENT = "duologue serves"
+CODEC_ANNOUNCEMENT = "duologue decodes"
 
 # An error's type travels in front of its message, because a stream carries no status code.
 ERROR_SEPARATOR = ": "

@@ -14,7 +14,9 @@ Paths are relative to the bundle. Other entries (dtype, status, ...) are for peo
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from duologue.runtime.codec.base import Codec
@@ -25,11 +27,80 @@ ONNX_KEY = "codec_onnx"
 TORCH_KEY = "codec_torch"
 
 ENGINES = ("auto", "onnx", "torch")
+AUTO = "auto"
+DEVICES = re.compile(r"auto|cpu|cuda(:\d+)?")
 
+# Where a driver shows itself. Importing torch takes seconds: the system is asked first.
+_GPU_FILES = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
 _GPU_BACKBONES = ("torch", "trtllm")
 
 _WHEELS = {ONNX_KEY: "onnxruntime", TORCH_KEY: "torch"}
 _EXTRAS = {ONNX_KEY: "duologue[cpu]", TORCH_KEY: "duologue[gpu]"}
+
+
+@dataclass(frozen=True, slots=True)
+class CodecPlace:
+    """Which codec engine runs, and where.
+
+    Attributes:
+        engine: "onnx" or "torch".
+        device: "cpu", "cuda" or "cuda:N".
+    """
+
+    engine: str
+    device: str
+
+
+def choose_place(bundle: Bundle, engine: str = AUTO, device: str = AUTO) -> CodecPlace:
+    """Settle what is left to be chosen; nothing is loaded yet.
+
+    Args:
+        bundle: its description.
+        engine: one of `ENGINES`.
+        device: "cpu", "cuda" or "cuda:N"; "auto" is the GPU where there is one that the installed
+            torch can use, and the bundle has a codec for torch; else the CPU.
+
+    Raises:
+        EngineUnavailableError: the engine does not run on the device, torch sees no GPU, or the
+            bundle was built without the engine.
+        ConfigError: the engine or the device is unknown.
+    """
+    if engine not in ENGINES:
+        raise ConfigError(f"codec engine is {engine!r}; allowed: {ENGINES}")
+    if DEVICES.fullmatch(device) is None:
+        raise ConfigError(f"codec device is {device!r}; allowed: auto, cpu, cuda or cuda:N")
+    if device == AUTO:
+        fits = engine in (AUTO, "torch") and TORCH_KEY in bundle.engines
+        device = "cuda" if fits and sees_gpu() else "cpu"
+    key = _choose(bundle, engine, device)
+    _check_fit(key, device)
+    if device != "cpu" and not sees_gpu():
+        raise EngineUnavailableError(
+            f"the codec is to run on {device}, and no torch here sees a GPU;"
+            " `duologue doctor` says why. Allowed without one: auto or cpu"
+        )
+    return CodecPlace(_name(key), device)
+
+
+def has_driver() -> bool:
+    """Whether the driver of a GPU shows itself, whatever can use it."""
+    return any(path.exists() for path in _GPU_FILES)
+
+
+def sees_gpu() -> bool:
+    """Whether the installed torch can use a GPU of this machine."""
+    if not has_driver() or importlib.util.find_spec("torch") is None:
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _check_fit(key: str, device: str) -> None:
+    if device != "cpu" and key == ONNX_KEY:
+        raise EngineUnavailableError(
+            f"codec engine onnx runs on cpu, not on {device}; use engine torch"
+        )
 
 
 def load_codec(
@@ -58,10 +129,7 @@ def load_codec(
     if engine not in ENGINES:
         raise ConfigError(f"codec engine is {engine!r}; allowed: {ENGINES}")
     key = _choose(bundle, engine, device)
-    if device != "cpu" and key == ONNX_KEY:
-        raise EngineUnavailableError(
-            f"codec engine onnx runs on cpu, not on {device}; use engine torch"
-        )
+    _check_fit(key, device)
     if importlib.util.find_spec(_WHEELS[key]) is None:
         raise EngineUnavailableError(
             f"codec engine {_name(key)} needs {_WHEELS[key]};"

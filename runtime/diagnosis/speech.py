@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from duologue.models import resolve_bundle
 from duologue.runtime.bundle_files import verify_bundle
+from duologue.runtime.config import Bundle
 from duologue.runtime.diagnosis.finding import Finding, fault, ok, warning
 from duologue.runtime.errors import DuologueError, EngineUnavailableError
 
@@ -36,6 +37,28 @@ def check_bundle(bundle: str | Path) -> Finding:
     if not description.trained:
         return warning("bundle", f"{found}; untrained", "it makes noise: take another for speech")
     return ok("bundle", found)
+
+
+def check_codec(bundle: str | Path) -> Finding:
+    """Where the codec would run beside a language model.
+
+    Args:
+        bundle: its name or folder.
+    """
+    from duologue.runtime.codec.registry import choose_place, has_driver
+
+    try:
+        place = choose_place(Bundle.load(resolve_bundle(bundle)))
+    except (DuologueError, ImportError) as error:
+        return warning("codec", str(error), "pip install 'duologue[cpu]', or duologue[gpu]")
+    found = f"{place.engine} on {place.device}"
+    if place.device == "cpu" and has_driver():
+        return warning(
+            "codec",
+            f"{found}, although there is a GPU",
+            "it takes a torch that sees the GPU, and a bundle with a codec for torch",
+        )
+    return ok("codec", found)
 
 
 def check_speech(bundle: str | Path, engine: str = "auto") -> Finding:

@@ -14,7 +14,7 @@ from duologue.client import contract
 from duologue.client.contract import TensorSpec
 from duologue.models import resolve_bundle
 from duologue.runtime.codec.base import Codec
-from duologue.runtime.codec.registry import ENGINES, load_codec
+from duologue.runtime.codec.registry import CodecPlace, choose_place, load_codec
 from duologue.runtime.config import Bundle
 from duologue.runtime.core import FloatArray, IntArray
 from duologue.runtime.errors import DuologueError, RequestError
@@ -35,12 +35,19 @@ def load_model_codec(args: Mapping[str, str], pb_utils: PbUtils) -> Codec:
             error are in the message.
     """
     try:
-        return load_served_codec(ModelSettings.from_args(args))
+        codec, place = load_served_codec(ModelSettings.from_args(args))
     except DuologueError as error:
         raise load_failure(error, pb_utils) from error
+    pb_utils.Logger.log_info(codec_announcement(place))
+    return codec
 
 
-def load_served_codec(settings: ModelSettings) -> Codec:
+def codec_announcement(place: CodecPlace) -> str:
+    """One line for the log that says where the codec runs; the supervisor reads it there."""
+    return f"{contract.CODEC_ANNOUNCEMENT} codec_engine={place.engine} codec_device={place.device}"
+
+
+def load_served_codec(settings: ModelSettings) -> tuple[Codec, CodecPlace]:
     """Load the codec that a model's parameters ask for.
 
     Raises:
@@ -48,9 +55,9 @@ def load_served_codec(settings: ModelSettings) -> Codec:
         EngineUnavailableError: the engine cannot run here.
     """
     directory = resolve_bundle(settings.bundle)
-    # An engine of the language model alone says nothing about the codec's.
-    engine = settings.engine if settings.engine in ENGINES else "auto"
-    return load_codec(Bundle.load(directory), directory, engine, device=settings.device)
+    bundle = Bundle.load(directory)
+    place = choose_place(bundle, settings.codec_engine, settings.codec_device)
+    return load_codec(bundle, directory, place.engine, device=place.device), place
 
 
 class CodecDecoderModel:

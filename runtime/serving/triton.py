@@ -67,14 +67,17 @@ class ModelSettings:
         bundle: "default" or the folder of a bundle.
         engine: kind of engine, "auto" picks one.
         max_slots: dialogues at the same time; None takes the bundle's number.
-        device: "cpu", or "cuda:N" when the instance group is of KIND_GPU.
+        codec_engine: of the codec, "auto" picks one.
+        codec_device: where the codec runs: "cuda:N" when the instance group is of KIND_GPU, else
+            "auto", "cpu", "cuda" or "cuda:N".
         is_decoupled: the model may send any number of responses per request.
     """
 
     bundle: str
     engine: str
     max_slots: int | None
-    device: str
+    codec_engine: str
+    codec_device: str
     is_decoupled: bool
 
     @staticmethod
@@ -94,11 +97,13 @@ class ModelSettings:
                 "or nothing for the bundle's own"
             )
         on_gpu = args.get("model_instance_kind") == "GPU"
+        own_gpu = f"cuda:{args.get('model_instance_device_id')}"
         return ModelSettings(
             bundle=values.get("bundle") or "default",
             engine=values.get("engine") or "auto",
             max_slots=int(max_slots) if max_slots else None,
-            device=f"cuda:{args['model_instance_device_id']}" if on_gpu else "cpu",
+            codec_engine=values.get("codec_engine") or "auto",
+            codec_device=own_gpu if on_gpu else values.get("codec_device") or "auto",
             is_decoupled=bool(config.get("model_transaction_policy", {}).get("decoupled")),
         )
 

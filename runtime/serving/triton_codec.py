@@ -63,7 +63,7 @@ class TritonCodec:
             ConfigError: no such bundle.
         """
         config = Bundle.load(resolve_bundle(settings.bundle)).codec
-        return TritonCodec(config, pb_utils, lambda: load_served_codec(settings))
+        return TritonCodec(config, pb_utils, lambda: load_served_codec(settings)[0])
 
     @property
     def config(self) -> CodecConfig:

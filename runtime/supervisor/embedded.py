@@ -12,9 +12,8 @@ from types import TracebackType
 from typing import Any
 
 from duologue.model_repository import repository_path
-from duologue.models import resolve_bundle
-from duologue.runtime.config import Bundle
 from duologue.runtime.errors import EngineUnavailableError
+from duologue.runtime.supervisor.bundle_parameters import bundle_parameters
 from duologue.runtime.supervisor.command import ServerOptions, server_command, server_environment
 from duologue.runtime.supervisor.failure import MODEL_DIED, SERVER_ENDED, Failure
 from duologue.runtime.supervisor.ports import free_port, require_free_ports
@@ -40,6 +39,8 @@ class EmbeddedServer:
         bundle_dir: folder of the bundle, or "default" for the one that ships with us.
         engine: "auto", "onnx", "torch" or "trtllm".
         max_slots: dialogues that run at the same time; None takes the bundle's number.
+        codec_engine: "auto", "onnx" or "torch".
+        codec_device: "auto" (the GPU where torch sees one), "cpu", "cuda" or "cuda:N".
         host: address to listen on. Triton has no authentication: keep the loopback.
         grpc_port: 0 picks a free one.
         http_port: None keeps the door closed, 0 picks a free one.
@@ -63,6 +64,8 @@ class EmbeddedServer:
         *,
         engine: str = "auto",
         max_slots: int | None = None,
+        codec_engine: str = "auto",
+        codec_device: str = "auto",
         host: str = "127.0.0.1",
         grpc_port: int = 0,
         http_port: int | None = None,
@@ -73,7 +76,13 @@ class EmbeddedServer:
         log_path: Path | None = None,
         extra_repositories: tuple[Path, ...] = (),
     ) -> None:
-        self._parameters = _parameters(str(bundle_dir), engine, max_slots)
+        self._parameters = {
+            **bundle_parameters(bundle_dir),
+            "engine": engine,
+            "max_slots": "" if max_slots is None else str(max_slots),
+            "codec_engine": codec_engine,
+            "codec_device": codec_device,
+        }
         self.bundle_dir = Path(self._parameters["bundle"])
         self._start_timeout_s = start_timeout_s
         self._log_path = log_path
@@ -157,7 +166,7 @@ class EmbeddedServer:
 
         Returns:
             "engine" and "precision" of the language model, "slots" (dialogues at the same
-            time), and "kv_bytes" of its cache.
+            time), "kv_bytes" of its cache, and "codec_engine" and "codec_device".
         """
         return dict(self._facts)
 
@@ -234,14 +243,3 @@ class EmbeddedServer:
     ) -> None:
         """Stop the server."""
         self.stop()
-
-
-def _parameters(bundle: str, engine: str, max_slots: int | None) -> dict[str, str]:
-    """Values for the model parameters; paths are made whole, the server runs elsewhere."""
-    directory = resolve_bundle(bundle).resolve()
-    return {
-        "bundle": str(directory),
-        "engine": engine,
-        "max_slots": "" if max_slots is None else str(max_slots),
-        "sample_rate_hz": str(Bundle.load(directory).codec.sample_rate_hz),
-    }

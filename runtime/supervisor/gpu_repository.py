@@ -32,6 +32,7 @@ from duologue.model_repository import repository_path
 from duologue.models import resolve_bundle
 from duologue.runtime.config import Bundle
 from duologue.runtime.errors import ConfigError
+from duologue.runtime.supervisor.bundle_parameters import bundle_parameters
 from duologue.runtime.supervisor.layout import CONFIG_FILE, copy_repository, read_config
 
 Decoder = Literal["python", "cuda", "tensorrt", "plan"]
@@ -121,11 +122,7 @@ def write_gpu_repository(
     """
     settings, directory = options or GpuOptions(), bundle_dir.resolve()
     bundle = Bundle.load(directory)
-    values = {
-        "bundle": str(directory),
-        "sample_rate_hz": str(bundle.codec.sample_rate_hz),
-        **(parameters or {}),
-    }
+    values = {**bundle_parameters(directory), **(parameters or {})}
     copy_repository(repository_path(), target, values)
     for model in (contract.ENCODER_MODEL, contract.DECODER_MODEL):
         path = target / model / CONFIG_FILE

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from duologue.client.contract import ANNOUNCEMENT
+from duologue.client.contract import ANNOUNCEMENT, CODEC_ANNOUNCEMENT
 from duologue.runtime.errors import DuologueError, EngineError, parse_error
 
 _LOAD_FAILURE = re.compile(r"failed to load '(?P<model>[^']+)' version \d+: (?P<reason>.*)")
@@ -17,19 +17,22 @@ _FATAL = (
 )
 # What Triton puts in front of the text of our own exception.
 _WRAPPING = re.compile(r'^"?(Internal: |Invalid argument: |TritonModelException: )+')
-_FACT = re.compile(r"(\w+)=([\w.]+)")
+_FACT = re.compile(r"(\w+)=([\w.:]+)")
 TAIL_LINES = 12
 
 
 def read_announcement(log_path: Path) -> dict[str, str | int]:
-    """What the streaming model said it serves.
+    """What the models said they serve.
 
     Returns:
-        "engine", "precision", "slots", "kv_bytes" -> value; empty when it has not said so.
+        "engine", "precision", "slots", "kv_bytes" of the language model, "codec_engine" and
+        "codec_device" -> value; without those of a model that has not said so.
     """
     text = log_path.read_text(encoding="utf-8", errors="replace")
-    _, _, line = text.partition(ANNOUNCEMENT)
-    facts = _FACT.findall(line.partition("\n")[0])
+    facts: list[tuple[str, str]] = []
+    for announcement in (ANNOUNCEMENT, CODEC_ANNOUNCEMENT):
+        _, _, line = text.partition(announcement)
+        facts += _FACT.findall(line.partition("\n")[0])
     return {name: int(value) if value.isdecimal() else value for name, value in facts}
 
 

@@ -15,6 +15,7 @@ from raw_door import RawStream, pcm_of, values
 
 from duologue.client import contract
 from duologue.models import noise_bundle_path
+from duologue.runtime.codec.registry import sees_gpu
 from duologue.runtime.config import Bundle
 from duologue.runtime.errors import ConfigError, DuologueError, EngineUnavailableError
 from duologue.runtime.supervisor.embedded import EmbeddedServer
@@ -50,7 +51,7 @@ def until_nothing_is_left_of(process_id: int) -> None:
 
 def test_a_server_starts_answers_and_leaves_nothing(door: Any) -> None:
     others = set(regions_of(os.getpid()))
-    server = EmbeddedServer("noise", max_slots=2)
+    server = EmbeddedServer("noise", max_slots=2, codec_engine="torch", codec_device="cpu")
 
     with server:
         assert set(regions_of(os.getpid())) > others
@@ -60,6 +61,7 @@ def test_a_server_starts_answers_and_leaves_nothing(door: Any) -> None:
         facts = server.describe()
         built = Bundle.load(noise_bundle_path()).engines["onnx"]
         assert (facts["engine"], facts["slots"]) == ("onnx", 2)
+        assert (facts["codec_engine"], facts["codec_device"]) == ("torch", "cpu")
         assert facts["precision"] == built["dtype"]
         assert facts["kv_bytes"] > 0
 
@@ -91,6 +93,12 @@ def listen(stream: RawStream) -> list[dict[str, Any]]:
 def test_a_bundle_that_does_not_exist_is_named_before_anything_starts() -> None:
     with pytest.raises(ConfigError, match="no-such-bundle"):
         EmbeddedServer("no-such-bundle")
+
+
+@pytest.mark.skipif(sees_gpu(), reason="there is a GPU")
+def test_a_gpu_for_the_codec_that_is_not_there_is_told_at_once() -> None:
+    with pytest.raises(EngineUnavailableError, match="no torch here sees a GPU"):
+        EmbeddedServer("noise", codec_device="cuda").start()
 
 
 def broken_bundle(root: Path) -> Path:

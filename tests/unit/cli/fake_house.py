@@ -126,7 +126,10 @@ class FakeServer(contextlib.AbstractContextManager):
         return self
 
     def describe(self):
-        return {"engine": "onnx", "precision": "int8", "slots": 4, "kv_bytes": 3 * 2**20}
+        return {
+            **{"engine": "onnx", "precision": "int8", "slots": 4, "kv_bytes": 3 * 2**20},
+            **{"codec_engine": "torch", "codec_device": "cuda"},
+        }
 
     def start(self):
         if self._start_error is not None:

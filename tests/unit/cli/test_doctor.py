@@ -30,7 +30,7 @@ def _doctor(*arguments: str, status: int):
 
 def test_all_well_is_0_and_every_look_has_its_line(well: None) -> None:
     lines = _doctor(status=0).splitlines()
-    assert len(lines) == 11
+    assert len(lines) == 12
     assert all(line.startswith("ok") for line in lines)
 
 

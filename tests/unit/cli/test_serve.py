@@ -48,7 +48,7 @@ def test_signal_stops_cleanly(house, end):
 def test_ready_lines_name_the_doors_and_the_engine(house):
     house.server = FakeServer([interrupt])
     text = house.run("serve").stdout
-    assert "onnx engine, int8, 4 slots, 3.0 MiB of KV cache" in text
+    assert "onnx engine, int8, 4 slots, 3.0 MiB of KV cache; codec torch on cuda" in text
     assert "127.0.0.1:4711" in text
     assert "HTTP     http://127.0.0.1:9000" in text
     assert "http://127.0.0.1:9091/metrics" in text
@@ -63,6 +63,8 @@ def test_json_ready_line_is_the_only_line(house):
         "precision": "int8",
         "slots": 4,
         "kv_bytes": 3 * 2**20,
+        "codec_engine": "torch",
+        "codec_device": "cuda",
         "grpc_url": "127.0.0.1:4711",
         "http_url": "http://127.0.0.1:9000",
         "triton_http_url": None,
@@ -79,12 +81,50 @@ def test_options_reach_the_server(house, tmp_path):
     assert house.server.options == {
         "engine": "torch",
         "max_slots": 2,
+        "codec_engine": "auto",
+        "codec_device": "auto",
         "grpc_port": 0,
         "http_port": 8000,
         "metrics_port": 0,
         "exit_timeout_s": 3,
         "log_path": log,
     }
+
+
+@pytest.mark.parametrize(
+    ("options", "file", "expected"),
+    [
+        ((), "", ("auto", "auto")),
+        ((), "codec: {device: cpu}", ("auto", "cpu")),
+        (("--codec-device", "cuda:1"), "codec: {device: cpu, engine: torch}", ("torch", "cuda:1")),
+        (("--codec-engine", "onnx"), "", ("onnx", "auto")),
+    ],
+    ids=["neither", "file", "both", "option"],
+)
+def test_the_place_of_the_codec_comes_from_options_over_files(
+    house, tmp_path, options, file, expected
+):
+    house.server = FakeServer([interrupt])
+    config = tmp_path / "settings.yaml"
+    config.write_text(file or "{}")
+    house.run("serve", "--config", config, *options)
+    told = house.server.options
+    assert (told["codec_engine"], told["codec_device"]) == expected
+
+
+def test_without_http_the_options_alone_place_the_codec(house):
+    house.server = FakeServer([interrupt])
+    house.run("serve", "--no-http", "--codec-device", "cpu")
+    assert house.server.options["codec_device"] == "cpu"
+    assert "codec_engine" not in house.server.options
+
+
+def test_a_device_that_is_none_is_refused_before_anything_starts(house):
+    house.server = FakeServer([interrupt])
+    result = house.run("serve", "--codec-device", "gpu")
+    assert result.exit_code == 2
+    assert "codec.device" in result.stderr
+    assert not house.server.was_running
 
 
 def test_triton_http_is_closed_unless_asked_for(house):

@@ -30,6 +30,7 @@ TESTED = {
     r"\S*duologue say ": ("tests/triton/test_readme.py", "duologue say"),
     r"\S*duologue serve( --grpc-port 8001)?$": ("tests/triton/test_gateway.py", '"serve"'),
     r"duologue serve .*--(host|keys-file)": ("tests/unit/cli/test_serve.py", "keys-file"),
+    r"duologue serve .*--codec-(device|engine)": ("tests/unit/cli/test_serve.py", "codec-device"),
     r"duologue serve .*--engine numpy": ("tests/triton/test_ranks_serve.py", "numpy"),
     r"duologue (status|stop)$": ("tests/triton/test_background.py", "stop"),
     r"duologue doctor( --json)?$": ("tests/unit/cli/test_doctor.py", "doctor"),

@@ -12,8 +12,9 @@ import torch
 from duologue.build_engines.codec_checkpoint import load_codec_checkpoint, write_codec_weights
 from duologue.build_engines.codec_onnx import export_codec
 from duologue.build_engines.random_checkpoint_codec import RandomCodecSizes, write_random_codec
+from duologue.runtime.codec import registry
 from duologue.runtime.codec.onnx_codec import OnnxCodec
-from duologue.runtime.codec.registry import load_codec, near_device
+from duologue.runtime.codec.registry import CodecPlace, choose_place, load_codec, near_device
 from duologue.runtime.codec.torch_codec import TorchCodec
 from duologue.runtime.codec.window import default_windows
 from duologue.runtime.config import (
@@ -131,6 +132,53 @@ def test_a_codec_goes_to_the_gpu_of_its_language_model(
     assert near_device(bundle, "onnx") == near_device(bundle, "numpy") == "cpu"
     only_onnx = dataclasses.replace(bundle, engines={"codec_onnx": ENGINES["codec_onnx"]})
     assert near_device(only_onnx, "torch") == "cpu"
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A driver shows itself, and torch sees a GPU."""
+    monkeypatch.setattr(registry, "_GPU_FILES", (tmp_path,))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_auto_takes_the_gpu_where_torch_sees_one(bundle: Bundle) -> None:
+    assert choose_place(bundle) == CodecPlace("torch", "cuda")
+    assert choose_place(bundle, "torch") == CodecPlace("torch", "cuda")
+    assert choose_place(bundle, device="cuda:1") == CodecPlace("torch", "cuda:1")
+    assert choose_place(bundle, device="cpu") == CodecPlace("onnx", "cpu")
+    assert choose_place(bundle, "onnx") == CodecPlace("onnx", "cpu"), "what onnx can use"
+    only_onnx = dataclasses.replace(bundle, engines={"codec_onnx": ENGINES["codec_onnx"]})
+    assert choose_place(only_onnx) == CodecPlace("onnx", "cpu")
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("lack", ["driver", "torch", "cuda"])
+def test_auto_stays_on_the_cpu_when_anything_is_lacking(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, lack: str
+) -> None:
+    if lack == "driver":
+        monkeypatch.setattr(registry, "_GPU_FILES", ())
+    elif lack == "torch":
+        find = importlib.util.find_spec
+        monkeypatch.setattr(
+            importlib.util, "find_spec", lambda name: None if name == "torch" else find(name)
+        )
+    else:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_place(bundle) == CodecPlace("onnx", "cpu")
+    with pytest.raises(EngineUnavailableError, match="no torch here sees a GPU"):
+        choose_place(bundle, device="cuda")
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_place_that_cannot_be_is_refused(bundle: Bundle) -> None:
+    with pytest.raises(EngineUnavailableError, match="runs on cpu, not on cuda"):
+        choose_place(bundle, "onnx", "cuda")
+    with pytest.raises(ConfigError, match="codec device is 'gpu'"):
+        choose_place(bundle, device="gpu")
+    with pytest.raises(ConfigError, match="'tensorflow'; allowed"):
+        choose_place(bundle, "tensorflow")
 
 
 def test_a_codec_for_which_the_gpu_has_no_room_says_what_helps(

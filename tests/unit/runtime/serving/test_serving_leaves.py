@@ -83,14 +83,19 @@ def test_the_watcher_cancels_once_and_only_whom_it_watches() -> None:
 def test_model_settings_are_read_with_their_defaults() -> None:
     settings = ModelSettings.from_args(model_args())
     assert (settings.bundle, settings.engine, settings.max_slots) == ("default", "auto", None)
-    assert settings.device == "cpu"
+    assert (settings.codec_engine, settings.codec_device) == ("auto", "auto")
 
     settings = ModelSettings.from_args(
         model_args(decoupled=True, kind="GPU", bundle="/b", engine="torch", max_slots="8")
     )
     assert (settings.bundle, settings.engine, settings.max_slots) == ("/b", "torch", 8)
-    assert settings.device == "cuda:1"
+    assert settings.codec_device == "cuda:1"
     assert settings.is_decoupled
+
+
+def test_the_place_of_the_codec_is_read_from_its_parameters() -> None:
+    settings = ModelSettings.from_args(model_args(codec_engine="torch", codec_device="cpu"))
+    assert (settings.codec_engine, settings.codec_device) == ("torch", "cpu")
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "many", "1.5"])

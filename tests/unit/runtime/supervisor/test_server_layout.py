@@ -24,7 +24,9 @@ WHEEL = TritonInstall(Path("/wheel/tritonserver"), Path("/wheel/libs"))
 
 
 def test_parameters_are_set_in_the_models_that_declare_them(tmp_path: Path) -> None:
-    wanted = {"bundle": '/b with "quotes"', "engine": "onnx", "max_slots": "3"}
+    codec = {"codec_engine": "torch", "codec_device": "cuda:1"}
+    bundle = {"bundle": '/b with "quotes"'}
+    wanted = {**bundle, "engine": "onnx", "max_slots": "3", **codec}
 
     copy_repository(repository_path(), tmp_path, wanted)
 
@@ -33,8 +35,9 @@ def test_parameters_are_set_in_the_models_that_declare_them(tmp_path: Path) -> N
         return {name: value.string_value for name, value in config.parameters.items()}
 
     assert parameters("dialogue_tts") == {**wanted, "sample_rate_hz": ""}
-    assert parameters("codec_decoder") == {"bundle": wanted["bundle"], "engine": "onnx"}
-    assert parameters("script_frontend") == {"bundle": wanted["bundle"]}
+    assert parameters("codec_decoder") == {**bundle, **codec}
+    assert parameters("codec_encoder") == {**bundle, **codec}
+    assert parameters("script_frontend") == bundle
     assert parameters("dialogue_decoder") == {}
 
 
