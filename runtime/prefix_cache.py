@@ -34,6 +34,7 @@ class PrefixStats:
         rows: rows of all prompts.
         rows_restored: rows that were not computed again.
         num_bytes: memory in use.
+        evictions: kept beginnings that had to make room for others.
     """
 
     lookups: int = 0
@@ -41,6 +42,12 @@ class PrefixStats:
     rows: int = 0
     rows_restored: int = 0
     num_bytes: int = 0
+    evictions: int = 0
+
+    @property
+    def misses(self) -> int:
+        """Prompts of which nothing was kept."""
+        return self.lookups - self.hits
 
 
 class PrefixCache:
@@ -60,13 +67,14 @@ class PrefixCache:
         self._kept: OrderedDict[bytes, PrefixHandle] = OrderedDict()
         self._wanted: dict[int, tuple[bytes, int]] = {}
         self._num_bytes = 0
-        self._lookups = self._hits = self._rows = self._rows_restored = 0
+        self._lookups = self._hits = self._rows = self._rows_restored = self._evictions = 0
 
     @property
     def stats(self) -> PrefixStats:
         """Counts since the start."""
         return PrefixStats(
-            self._lookups, self._hits, self._rows, self._rows_restored, self._num_bytes
+            *(self._lookups, self._hits, self._rows, self._rows_restored),
+            *(self._num_bytes, self._evictions),
         )
 
     def restore(self, slot: int, prompt_rows: IntArray) -> int:
@@ -113,6 +121,7 @@ class PrefixCache:
         while self._num_bytes > self._budget_bytes:
             _, oldest = self._kept.popitem(last=False)
             self._num_bytes -= oldest.num_bytes
+            self._evictions += 1
 
     def _digests(self, prompt_rows: IntArray) -> list[bytes]:
         """One per whole block that leaves a row to be read."""

@@ -12,7 +12,7 @@ from duologue.client import contract
 from duologue.runtime.errors import CancelledError, CapacityError, ConfigError, DuologueError
 from duologue.runtime.serving.closing import closing, join_all
 from duologue.runtime.serving.errors import load_failure
-from duologue.runtime.serving.metrics import ServingMetrics
+from duologue.runtime.serving.metrics import Load, ServingMetrics
 from duologue.runtime.serving.request import read_request
 from duologue.runtime.serving.sink import ResponseSink
 from duologue.runtime.serving.streams import RunningStreams
@@ -188,9 +188,17 @@ class DialogueModel:
                 reason = chunk.finish_reason.value
         return reason
 
-    def _load(self) -> tuple[int, int]:
+    def _load(self) -> Load:
         stats = self._synthesizer.stats
-        return stats.num_running, stats.num_waiting
+        prefixes = stats.prefixes
+        return Load(
+            stats.num_running,
+            stats.num_waiting,
+            prefix_hits=prefixes.hits,
+            prefix_misses=prefixes.misses,
+            prefix_evictions=prefixes.evictions,
+            prefix_bytes=prefixes.num_bytes,
+        )
 
 
 def _outcome(error: Exception) -> str:

@@ -10,6 +10,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from duologue.runtime.serving.triton import PbUtils
@@ -24,6 +25,35 @@ _OUTCOMES = "Ended requests by outcome: stop, length or the type of the error"
 _ACTIVE = "Requests between arrival and final response"
 _CANCELLED = "Callers that cancelled or went away"
 _CANCEL_TO_FREE = "From noticing a cancel to the end of the stream"
+_PREFIX_HITS = "Prompts whose beginning was taken from the prefix cache"
+_PREFIX_MISSES = "Prompts of which the prefix cache held nothing"
+_PREFIX_EVICTIONS = "Beginnings of prompts that had to make room for others"
+_PREFIX_BYTES = "Memory of the beginnings of prompts that are kept"
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What the engine does at this moment, and what its prefix cache has done.
+
+    Attributes:
+        num_running: sequences that have a slot.
+        num_waiting: sequences that wait for one.
+        prefix_hits, prefix_misses: prompts that were looked up, since the start.
+        prefix_evictions: beginnings that had to make room for others, since the start.
+        prefix_bytes: memory of those that are kept.
+    """
+
+    num_running: int = 0
+    num_waiting: int = 0
+    prefix_hits: int = 0
+    prefix_misses: int = 0
+    prefix_evictions: int = 0
+    prefix_bytes: int = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing runs and nothing waits."""
+        return not self.num_running and not self.num_waiting
 
 
 class Metric:
@@ -60,23 +90,35 @@ class ServingMetrics:
         cancel_to_free_s: histogram from noticing a cancel to the end of the stream.
     """
 
-    def __init__(self, pb_utils: PbUtils, load: Callable[[], tuple[int, int]]) -> None:
+    def __init__(self, pb_utils: PbUtils, load: Callable[[], Load]) -> None:
         """Announce the metrics.
 
         Args:
             pb_utils: Triton's module.
-            load: gives the numbers of sequences with and without a slot.
+            load: gives the numbers of the moment.
         """
         self._pb_utils = pb_utils
         self._load = load
-        self._shown_load = (0, 0)
+        self._shown_load = Load()
         self._writer: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         # A metric dies with its family, so the families are kept.
         self._families: list[Any] = []
         self._by_outcome: dict[str, Any] = {}
         self._outcomes = self._family("duologue_requests_total", _OUTCOMES, "COUNTER")
-        self._running = self._gauge("duologue_running_sequences", "Sequences that have a slot")
-        self._waiting = self._gauge("duologue_queue_depth", "Sequences that wait for a slot")
+        self._gauges = {
+            "num_running": self._own("duologue_running_sequences", "Sequences that have a slot"),
+            "num_waiting": self._own("duologue_queue_depth", "Sequences that wait for a slot"),
+            "prefix_bytes": self._own("duologue_prefix_cache_bytes", _PREFIX_BYTES),
+        }
+        self._counters = {
+            "prefix_hits": self._own("duologue_prefix_cache_hits_total", _PREFIX_HITS, "COUNTER"),
+            "prefix_misses": self._own(
+                "duologue_prefix_cache_misses_total", _PREFIX_MISSES, "COUNTER"
+            ),
+            "prefix_evictions": self._own(
+                "duologue_prefix_cache_evictions_total", _PREFIX_EVICTIONS, "COUNTER"
+            ),
+        }
         self.active_streams = self._metric("duologue_active_streams", _ACTIVE, "GAUGE")
         self.cancellations = self._metric("duologue_cancellations_total", _CANCELLED, "COUNTER")
         self.audio_seconds = self._metric("duologue_audio_seconds_total", "Audio sent", "COUNTER")
@@ -101,7 +143,7 @@ class ServingMetrics:
     def _run(self) -> None:
         while True:
             # Slots are freed a step after the last response: look again until all are.
-            patience_s = LOAD_PERIOD_S if any(self._shown_load) else None
+            patience_s = None if self._shown_load.is_idle else LOAD_PERIOD_S
             try:
                 write = self._writer.get(timeout=patience_s)
             except queue.Empty:
@@ -117,11 +159,14 @@ class ServingMetrics:
                 _log.exception("a metric could not be written")
 
     def _show_load(self) -> None:
-        load = self._load()
-        if load != self._shown_load:
-            self._shown_load = load
-            self._running.set(load[0])
-            self._waiting.set(load[1])
+        before, load = self._shown_load, self._load()
+        self._shown_load = load
+        for name, gauge in self._gauges.items():
+            if getattr(load, name) != getattr(before, name):
+                gauge.set(getattr(load, name))
+        for name, counter in self._counters.items():
+            if getattr(load, name) > getattr(before, name):
+                counter.increment(getattr(load, name) - getattr(before, name))
 
     def _count_outcome(self, outcome: str) -> None:
         if outcome not in self._by_outcome:
@@ -134,9 +179,9 @@ class ServingMetrics:
         self._families.append(family)
         return family
 
-    def _gauge(self, name: str, description: str) -> Any:
-        """A gauge that only the writing thread touches."""
-        return self._family(name, description, "GAUGE").Metric(labels={})
+    def _own(self, name: str, description: str, kind: str = "GAUGE") -> Any:
+        """A number that only the writing thread touches."""
+        return self._family(name, description, kind).Metric(labels={})
 
     def _metric(
         self, name: str, description: str, kind: str, buckets: list[float] | None = None

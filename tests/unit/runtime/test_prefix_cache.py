@@ -62,6 +62,14 @@ def test_a_prompt_that_comes_once_costs_no_memory() -> None:
     assert reader.cache.stats.num_bytes == 0
 
 
+def test_what_had_to_make_room_is_counted() -> None:
+    reader = Reader(budget_bytes=2 * BLOCK * fakes.FakeBackbone().spec.kv_bytes_per_row)
+    for number in (1, 1, 2, 2, 3, 3):
+        reader.read(prompt(number))
+    assert reader.cache.stats.evictions == 1
+    assert (reader.cache.stats.hits, reader.cache.stats.misses) == (0, 6)
+
+
 def test_no_budget_means_no_work() -> None:
     reader = Reader(budget_bytes=0)
     for _ in range(3):

@@ -9,7 +9,7 @@ from fake_triton import FakeTriton, Sender, model_args
 from duologue.runtime import errors
 from duologue.runtime.errors import ConfigError, DuologueError, RequestError, parse_error
 from duologue.runtime.serving.errors import error_response, load_failure
-from duologue.runtime.serving.metrics import Metric, ServingMetrics
+from duologue.runtime.serving.metrics import Load, Metric, ServingMetrics
 from duologue.runtime.serving.sink import ResponseSink
 from duologue.runtime.serving.triton import ModelSettings
 from duologue.runtime.serving.watcher import CancellationWatcher
@@ -127,8 +127,27 @@ def test_a_metric_that_cannot_be_written_does_not_stop_the_others() -> None:
         def increment(self, by: float) -> None:
             written.set()
 
-    metrics = ServingMetrics(FakeTriton(), lambda: (0, 0))
+    metrics = ServingMetrics(FakeTriton(), Load)
     for number in (Broken(), Good()):
         Metric(number, metrics._writer).increment(1)
     assert written.wait(30)
     metrics.close()
+
+
+def test_the_prefix_cache_is_shown_as_counters_that_only_grow() -> None:
+    triton = FakeTriton()
+    loads = iter(
+        [
+            Load(1, 2, prefix_hits=1, prefix_misses=3, prefix_bytes=100),
+            Load(1, 0, prefix_hits=4, prefix_misses=3, prefix_evictions=2, prefix_bytes=50),
+            Load(prefix_hits=4, prefix_misses=5, prefix_evictions=2, prefix_bytes=50),
+        ]
+    )
+    metrics = ServingMetrics(triton, lambda: next(loads))
+    for _ in range(3):
+        metrics.active_streams.increment(1)
+    metrics.close()
+
+    names = ("hits_total", "misses_total", "evictions_total", "bytes")
+    assert [triton.value(f"duologue_prefix_cache_{name}") for name in names] == [4, 5, 2, 50]
+    assert triton.value("duologue_running_sequences") == 0
