@@ -27,6 +27,9 @@ from duologue.runtime.supervisor.pulse import Pulse
 PROBE_INTERVAL_S = 10.0
 PROBE_TIMEOUT_S = 30.0
 
+# A disk that is full or a machine without memory passes, as other reasons do.
+_NO_START = (DuologueError, OSError)
+
 
 class Supervisor:
     """Watches over one server and the gateway in front of it."""
@@ -110,7 +113,7 @@ class Supervisor:
             try:
                 self._server.start()
                 break
-            except DuologueError as error:
+            except _NO_START as error:
                 failure = Failure(START_FAILED, f"it did not start again: {error}")
         if self._door is not None:
             self._door.model_back()
@@ -124,7 +127,7 @@ class Supervisor:
             try:
                 self._door.start()
                 break
-            except DuologueError as error:
+            except _NO_START as error:
                 failure = Failure(GATEWAY_ENDED, f"the gateway did not start again: {error}")
         self._report("the gateway answers again")
 

@@ -8,7 +8,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn, cast
 
 import pytest
 
@@ -119,7 +119,7 @@ class Server:
     def __init__(self) -> None:
         self.process: subprocess.Popen[bytes] | None = None
         self.starts = 0
-        self.start_errors: list[EngineError] = []
+        self.start_errors: list[Exception] = []
         self.speak: Callable[[float], object] = lambda timeout_s: 1
 
     def start(self) -> None:
@@ -187,15 +187,79 @@ def test_what_dies_is_started_again_until_the_limit() -> None:
     assert "the server failed 3 times" in lines[-1]
 
 
-def test_a_start_that_fails_counts_as_a_failure() -> None:
+@pytest.mark.parametrize("error", [EngineError("no memory"), OSError(28, "no memory")])
+def test_a_start_that_fails_counts_as_a_failure(error: Exception) -> None:
     server = Server()
-    server.start_errors = [EngineError("no memory"), EngineError("no memory")]
+    server.start_errors = [error, error]
     lines, join = supervise(server)
     assert server.process is not None
     server.process.kill()
     join()
     assert server.starts == 3
-    assert "it did not start again: no memory" in lines[-1]
+    assert "it did not start again:" in lines[-1]
+    assert "no memory" in lines[-1]
+
+
+def test_a_disk_that_is_full_for_a_while_costs_attempts_and_waits_and_no_more() -> None:
+    server = Server()
+    server.start_errors = [OSError(28, "No space left on device")]
+    lines, join = supervise(server)
+    assert server.process is not None
+    server.process.kill()
+    wait_for(lambda: has_started(server, 3))
+    wait_for(lambda: "the server speaks again" in lines)
+    assert lines[0].endswith("starting again now")
+    assert lines[1] == (
+        "it did not start again: [Errno 28] No space left on device; starting again in 0.01 s"
+    )
+    server.process.kill()
+    join()
+    assert "failed 3 times" in lines[-1]
+
+
+class Door(Server):
+    """A gateway that is a process that sleeps."""
+
+    @property
+    def pid(self) -> int | None:
+        return None if self.process is None else self.process.pid
+
+    @property
+    def exit_status(self) -> int | None:
+        return None if self.process is None else self.process.poll()
+
+    def count_restart(self, reason: str) -> None:
+        self.reason = reason
+
+
+def test_a_gateway_that_the_system_cannot_start_is_tried_again() -> None:
+    server, door, lines = Server(), Door(), []
+    door.start_errors = [OSError(12, "Cannot allocate memory")]
+    policy = RestartPolicy(max_restarts=2, first_delay_s=0.01)
+    supervisor = Supervisor(server, cast(Any, door), policy=policy, report=lines.append)
+    server.start()
+    door.start()
+    ended: list[EngineError] = []
+
+    def run() -> None:
+        try:
+            supervisor.run()
+        except EngineError as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        assert door.process is not None
+        door.process.kill()
+        wait_for(lambda: "the gateway answers again" in lines)
+        assert "did not start again: [Errno 12] Cannot allocate memory" in lines[1]
+        assert server.starts == 1
+        door.process.kill()
+        thread.join(30)
+        assert "HTTP gateway failed 3 times" in str(ended[0])
+    finally:
+        server.stop()
 
 
 def test_a_server_that_lives_and_says_nothing_is_started_again() -> None:
