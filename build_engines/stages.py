@@ -35,7 +35,7 @@ TOKENIZER_FILE = "tokenizer.json"
 TRTLLM_DIR = "trtllm"
 TRTLLM_ENGINE = f"{TRTLLM_DIR}/{ENGINE_DIR}"
 
-_REVISION = 2
+_REVISION = 3
 """Goes up when a stage writes something else for the same inputs."""
 
 Digest = dict[str, str]

@@ -17,6 +17,7 @@ from random_lms import build_random_lm, open_backbone, random_ids, teacher_force
         {"num_channels": 1, "num_layers": 1},
         {"head_dim": 16, "num_heads": 5, "num_kv_heads": 5, "rope_theta": 10_000.0},
         {"hidden_size": 64, "head_dim": 32, "num_heads": 8, "num_kv_heads": 1},
+        {"head_dim": 128, "num_heads": 2, "num_kv_heads": 1},
     ],
 )
 def test_random_models_agree(tmp_path: Path, changes: dict[str, Any]) -> None:

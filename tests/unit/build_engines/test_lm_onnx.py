@@ -50,6 +50,15 @@ def test_inputs_and_outputs_are_named_as_the_engine_binds_them(tmp_path: Path) -
     }
 
 
+def test_narrow_heads_take_the_path_with_a_sink_and_wide_ones_do_not(tmp_path: Path) -> None:
+    for head_dim, num_inputs in ((32, 12), (128, 7)):
+        directory = tmp_path / str(head_dim)
+        build_random_lm(directory, head_dim=head_dim)
+        graph = onnx.load(directory / GRAPH, load_external_data=False).graph
+        attention = [node for node in graph.node if node.op_type == "GroupQueryAttention"]
+        assert {len(node.input) for node in attention} == {num_inputs}
+
+
 def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     lm = build_random_lm(tmp_path)
     build_random_lm(tmp_path / "other", num_layers=1)
