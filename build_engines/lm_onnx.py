@@ -109,15 +109,10 @@ class _LmGraph:
         return self._graph.node("ReduceSum", [rows, self._graph.ints(0)], keepdims=0)
 
     def _layer(self, layer: int, hidden: str, normed: str, following: str) -> tuple[str, str]:
-        """One layer; each sum is computed together with the norm behind it.
+        """One layer from a sum and the same normalised to the next ones.
 
-        Args:
-            layer: which.
-            hidden, normed: what the layer adds to, and the same normalised.
-            following: weight of the norm behind the layer.
-
-        Returns:
-            The new sum, and the sum normalised.
+        Each sum is computed together with the norm behind it, so the weight `following` of the
+        norm behind the layer is the layer's.
         """
         mixed = self._attention(layer, normed)
         norm = f"layers.{layer}.post_attention_layernorm.weight"
