@@ -103,7 +103,10 @@ def _end_of(path: Path) -> str:
 
 @reports_errors
 def status(ctx: typer.Context, as_json: JsonOption = False) -> None:
-    """Show the servers that run here; the exit status is 0 when one of them is ready."""
+    """Show your servers; the exit status is 0 when one of this machine is ready.
+
+    Where machines share a home folder, those of others are shown as they last wrote of themselves.
+    """
     from duologue.runtime.supervisor.state import read_states, state_dir
 
     states = read_states(state_dir())
@@ -113,7 +116,7 @@ def status(ctx: typer.Context, as_json: JsonOption = False) -> None:
         typer.echo("no server runs; `duologue serve --detach` starts one")
     for state in () if as_json else states:
         _show(state)
-    if not any(state.phase == "ready" for state in states):
+    if not any(state.phase == "ready" and state.is_here for state in states):
         raise typer.Exit(FAILED)
 
 
@@ -122,6 +125,8 @@ def _facts(state: ServerState) -> dict[str, Any]:
     return {
         **state.facts,
         "pid": state.pid,
+        "host": state.host,
+        "is_here": state.is_here,
         "version": state.version,
         "started_at": state.started_at,
         "phase": state.phase,
@@ -139,7 +144,7 @@ def _log_of(state: ServerState) -> Path | None:
 
 def _show(state: ServerState) -> None:
     typer.echo(
-        f"{state.phase}: process {state.pid}, duologue {state.version}, since "
+        f"{state.phase}: process {state.pid}{_where(state)}, duologue {state.version}, since "
         f"{state.started_at}, {state.restarts} restarts"
     )
     for name in ("http_url", "grpc_url", "metrics_url"):
@@ -148,6 +153,10 @@ def _show(state: ServerState) -> None:
     log = _log_of(state)
     if log is not None:
         typer.echo(f"  {'log':<8} {log}")
+
+
+def _where(state: ServerState) -> str:
+    return "" if state.is_here else f" on {state.host}, as it last wrote"
 
 
 @reports_errors
@@ -171,15 +180,19 @@ def stop(
 
 
 def _chosen(states: list[ServerState], pid: int | None, *, every: bool) -> list[ServerState]:
+    elsewhere = [state for state in states if not state.is_here]
+    states = [state for state in states if state.is_here]
     running = ", ".join(str(state.pid) for state in states) or "none"
     if pid is not None:
         states = [state for state in states if state.pid == pid]
         if not states:
-            raise ConfigError(f"no server has the process id {pid}; running: {running}")
+            others = "".join(f"; on {state.host}: {state.pid}" for state in elsewhere)
+            raise ConfigError(f"no server has the process id {pid}; running: {running}{others}")
     elif len(states) > 1 and not every:
         raise ConfigError(f"several servers run ({running}); say --pid or --all")
     elif not states:
-        raise ConfigError("no server runs")
+        hosts = sorted({state.host for state in elsewhere})
+        raise ConfigError(f"no server runs here{''.join(f'; stop it on {h}' for h in hosts)}")
     return states
 
 

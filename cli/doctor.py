@@ -107,7 +107,8 @@ def _selftest(server: str | None) -> list[Finding]:
     from duologue.runtime.supervisor.state import read_states, state_dir
 
     if server is None:
-        running = [state.facts.get("grpc_url") for state in read_states(state_dir())]
+        here = [state for state in read_states(state_dir()) if state.is_here]
+        running = [state.facts.get("grpc_url") for state in here]
         addresses = [str(address) for address in running if address]
         if not addresses:
             return [fault("server", "none of ours runs here", "duologue serve --detach")]

@@ -59,7 +59,7 @@ class ServiceRecord:
     def remove(self) -> None:
         """Remove the file."""
         if self._is_kept:
-            remove_state(self._state.pid, self._directory)
+            remove_state(self._state, self._directory)
 
     def _write(self) -> None:
         if not self._is_kept:

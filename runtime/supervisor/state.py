@@ -3,12 +3,17 @@
 
 A file is removed by its server. One whose server died without doing so is recognised by the
 process id together with the start time of that process, and removed by whoever reads it.
+
+The folder may lie in a home that several machines share. So a file names its machine, and what
+another machine wrote is read and otherwise left alone: its process ids say nothing here.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
+import socket
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -16,7 +21,9 @@ from typing import Any
 
 from duologue.runtime.supervisor.stubs import PROC_DIR
 
-_PREFIX, _SUFFIX = "serve-", ".json"
+_SUFFIX = ".json"
+_FILE = re.compile(r"serve-(?:(?P<host>.+)-)?(?P<pid>\d+)\.json")
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +39,7 @@ class ServerState:
         phase: "starting", "ready", "restarting" or "draining".
         restarts: so far.
         facts: what `serve` tells when it is ready: engine, slots, addresses.
+        host: name of the machine; "" in files of versions that did not write it.
     """
 
     pid: int
@@ -41,11 +49,25 @@ class ServerState:
     phase: str = "starting"
     restarts: int = 0
     facts: dict[str, Any] = field(default_factory=dict)
+    host: str = field(default_factory=lambda: host_name())
+
+    @property
+    def is_here(self) -> bool:
+        """It is on this machine; of another's, nothing is known but its file."""
+        return self.host in ("", host_name())
 
     @property
     def is_alive(self) -> bool:
-        """Its process still runs."""
-        return process_started(self.pid) == self.pid_started
+        """Its process still runs on this machine."""
+        return self.is_here and process_started(self.pid) == self.pid_started
+
+
+def host_name() -> str:
+    """The name of this machine, as it can stand in the name of a file.
+
+    A container's is its id, so that containers with one home are told apart, too.
+    """
+    return _NOT_IN_NAMES.sub("_", socket.gethostname()) or "localhost"
 
 
 def state_dir(environment: Mapping[str, str] | None = None) -> Path:
@@ -65,25 +87,29 @@ def write_state(state: ServerState, directory: Path) -> None:
         OSError: the folder cannot be written to.
     """
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path = _path(state.pid, directory)
+    path = _path(state, directory)
     draft = path.with_suffix(".tmp")
     draft.write_text(json.dumps(asdict(state)), encoding="utf-8")
     draft.replace(path)
 
 
-def remove_state(pid: int, directory: Path) -> None:
+def remove_state(state: ServerState, directory: Path) -> None:
     """Remove a server's file, if there is one."""
-    _path(pid, directory).unlink(missing_ok=True)
+    _path(state, directory).unlink(missing_ok=True)
 
 
 def read_states(directory: Path) -> list[ServerState]:
-    """All servers that run, oldest first; files of those that do not are removed."""
+    """All servers that run here and all that other machines tell of, oldest first.
+
+    Files of servers of this machine that do not run are removed.
+    """
     states = []
-    for path in directory.glob(f"{_PREFIX}*{_SUFFIX}"):
+    for path in directory.glob(f"serve-*{_SUFFIX}"):
+        named = _FILE.fullmatch(path.name)
         state = _read(path)
-        if state is not None and state.is_alive:
+        if state is not None and (state.is_alive or not state.is_here):
             states.append(state)
-        else:
+        elif named is None or named["host"] in (None, host_name()):
             path.unlink(missing_ok=True)
     return sorted(states, key=lambda state: state.started_at)
 
@@ -99,15 +125,15 @@ def process_started(pid: int) -> int | None:
     return None if values[0] == "Z" else int(values[19])
 
 
-def _path(pid: int, directory: Path) -> Path:
-    return directory / f"{_PREFIX}{pid}{_SUFFIX}"
+def _path(state: ServerState, directory: Path) -> Path:
+    return directory / f"serve-{state.host}-{state.pid}{_SUFFIX}"
 
 
 def _read(path: Path) -> ServerState | None:
     """A file as a state, or None when it is none (any more)."""
     known = {each.name for each in fields(ServerState)}
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = {"host": "", **json.loads(path.read_text(encoding="utf-8"))}
         return ServerState(**{name: value for name, value in values.items() if name in known})
     except (OSError, ValueError, TypeError, AttributeError):
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import queue
 import subprocess
@@ -12,9 +13,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from typer.testing import CliRunner
 
 from duologue.cli import background, batch_devices, serve_ranks
-from duologue.runtime.supervisor.state import ServerState, process_started
+from duologue.cli.main import app
+from duologue.runtime.supervisor.state import ServerState, process_started, write_state
 
 
 def test_a_server_that_ended_meanwhile_counts_as_stopped() -> None:
@@ -89,3 +92,30 @@ def test_whatever_libraries_print_between_results_the_end_of_a_device_is_told() 
         batch_devices._listen(child, inbox)
     assert [inbox.get(timeout=60), inbox.get(timeout=60)] == [{"file": "a"}, 0]
     assert inbox.empty()
+
+
+@pytest.fixture
+def shared_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A state folder in which another machine tells of a server with an id that lives here."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    started = process_started(os.getpid()) or 0
+    facts = {"grpc_url": "127.0.0.1:1"}
+    state = ServerState(os.getpid(), started, "0", "2026", "ready", 0, facts, "other.lan")
+    write_state(state, tmp_path / "duologue")
+    return tmp_path / "duologue"
+
+
+def test_a_server_of_another_machine_is_shown_as_such_and_never_stopped(shared_home: Path) -> None:
+    run = CliRunner().invoke
+    shown = run(app, ["status"])
+    assert f"process {os.getpid()} on other.lan, as it last wrote" in shown.stdout
+    assert shown.exit_code == 1, "none is ready here"
+    (facts,) = json.loads(run(app, ["status", "--json"]).stdout)
+    assert (facts["host"], facts["is_here"]) == ("other.lan", False)
+    for words in (["stop"], ["stop", "--all"]):
+        result = run(app, words)
+        assert result.exit_code == 2
+        assert "no server runs here; stop it on other.lan" in result.output
+    result = run(app, ["stop", "--pid", str(os.getpid())])
+    assert f"running: none; on other.lan: {os.getpid()}" in result.output
+    assert len(list(shared_home.iterdir())) == 1
