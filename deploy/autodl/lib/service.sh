@@ -4,9 +4,10 @@
 
 readonly STOP_S=40
 
-# The file of the key is the truth; the file of its hash, which the service reads, follows it.
+# The file of the key is the truth; its line in the file of the hashes, which the service reads,
+# follows it. Lines for other people's keys are theirs and stay.
 make_key() {
-    local key line
+    local key digest
     if [[ ! -s $KEY_FILE ]]; then
         key=$("$ENVIRONMENT/bin/python" -c 'import secrets
 print("sk-duologue-" + secrets.token_urlsafe(32))')
@@ -14,8 +15,18 @@ print("sk-duologue-" + secrets.token_urlsafe(32))')
         mv -- "$KEY_FILE.part" "$KEY_FILE"
     fi
     chmod 600 -- "$KEY_FILE"
-    line=$(printf '%s' "$(<"$KEY_FILE")" | sha256sum)
-    (umask 077 && printf 'autodl %s scopes=speak,voices,admin\n' "${line%% *}" >"$KEY_HASHES")
+    digest=$(printf '%s' "$(<"$KEY_FILE")" | sha256sum)
+    (umask 077 && write_hashes "${digest%% *}" >"$KEY_HASHES.part")
+    # In one piece: the service reads the file again whenever it changes.
+    mv -- "$KEY_HASHES.part" "$KEY_HASHES"
+}
+
+# write_hashes DIGEST: our own line, with the scopes and limits that somebody may have given it
+# meanwhile, and all others.
+write_hashes() {
+    grep -s -m 1 -E "^autodl[[:space:]]+$1([[:space:]]|\$)" -- "$KEY_HASHES" ||
+        printf 'autodl %s scopes=speak,voices,admin\n' "$1"
+    if [[ -f $KEY_HASHES ]]; then awk '$1 != "autodl"' "$KEY_HASHES"; fi
 }
 
 start_service() {
