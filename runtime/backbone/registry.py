@@ -12,29 +12,23 @@
 not; files are relative to the bundle. `dtype` is the precision of the weights: of "torch" on a
 GPU that can take it (see `precision`; on a CPU it computes in float32), of "onnx" as stored: it
 computes in float32, or with "int8" and "int4" on quantised weights, which have a graph and a file
-of their own. The engine "numpy" needs no entry: it reads the weights of one of the others.
+of their own. On a GPU "torch" knows two more: `"deterministic": true` and `"channel0_ids"`, see
+`torch_open`. The engine "numpy" needs no entry: it reads the weights of one of the others.
 """
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from duologue.runtime.backbone.base import Backbone
-from duologue.runtime.backbone.precision import (
-    Precision,
-    check_overflow,
-    precisions_for,
-    settle,
-)
 from duologue.runtime.backbone.ranks import mpi_world
 from duologue.runtime.backbone.ranks_engines import check_splits, open_alone, open_leader
-from duologue.runtime.backbone.slots import KV_MEMORY_HINT
-from duologue.runtime.config import Bundle, LmConfig
+from duologue.runtime.backbone.request import EngineRequest as EngineRequest
+from duologue.runtime.config import Bundle
 from duologue.runtime.errors import ConfigError, EngineUnavailableError
 
 AUTO = "auto"
@@ -42,36 +36,6 @@ BUILT = "built"
 FLOATS = ("float32", "float16", "bfloat16")
 _CUDA_DEVICE = "cuda"
 _GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
-
-
-@dataclass(frozen=True, slots=True)
-class EngineRequest:
-    """What an engine's creator gets.
-
-    Attributes:
-        lm: shape of the model.
-        entry: what the bundle says of the engine.
-        directory: of the bundle.
-        max_slots, max_rows: size of the KV cache.
-        num_threads: of an engine that has threads of its own; None leaves it to the engine.
-    """
-
-    lm: LmConfig
-    entry: dict[str, Any]
-    directory: Path
-    max_slots: int
-    max_rows: int
-    num_threads: int | None = None
-
-    def path(self, key: str) -> Path:
-        """The file that the entry names under `key`.
-
-        Raises:
-            ConfigError: the entry names none.
-        """
-        if not isinstance(self.entry.get(key), str):
-            raise ConfigError(f"engines: {key} is {self.entry.get(key)!r}; allowed: a file name")
-        return self.directory / str(self.entry[key])
 
 
 def load_backbone(
@@ -186,41 +150,9 @@ def _has_gpu() -> bool:
 def _create_torch(request: EngineRequest) -> Backbone:
     if not _is_installed("torch"):
         raise EngineUnavailableError("engine torch needs torch: pip install 'duologue[gpu]'")
-    from duologue.runtime.backbone.torch_backbone import TorchBackbone
+    from duologue.runtime.backbone.torch_open import open_on_cpu, open_on_gpu
 
-    load = partial(
-        TorchBackbone,
-        request.lm,
-        request.path("weights"),
-        max_slots=request.max_slots,
-        max_rows=request.max_rows,
-    )
-    return _on_gpu(load, str(request.entry.get("dtype"))) if _has_gpu() else load()
-
-
-def _on_gpu(load: Callable[..., Backbone], wanted: str) -> Backbone:
-    """Load the torch engine in the best precision that this GPU can take."""
-    import torch
-
-    def attempt(precision: Precision) -> Backbone:
-        try:
-            backbone = load(
-                dtype=precision.dtype, attention=precision.attention, device=_CUDA_DEVICE
-            )
-            check_overflow(backbone)
-        except torch.OutOfMemoryError as error:
-            raise ConfigError(
-                f"the language model does not fit into the GPU's memory in {precision.dtype}: "
-                f"{KV_MEMORY_HINT}"
-            ) from error
-        return backbone
-
-    precisions = precisions_for(
-        wanted,
-        torch.cuda.get_device_capability(),
-        has_flash=torch.backends.cuda.is_flash_attention_available(),
-    )
-    return settle(wanted, precisions, attempt)
+    return open_on_gpu(request, _CUDA_DEVICE) if _has_gpu() else open_on_cpu(request)
 
 
 def _create_onnx(request: EngineRequest) -> Backbone:

@@ -8,7 +8,7 @@ device (`device.DecodesOnDevice`): one recorded step per height of batch, replay
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -22,18 +22,12 @@ from duologue.runtime.backbone.device import BlockIds, DeviceSequence, WideArray
 from duologue.runtime.backbone.precision import Attention
 from duologue.runtime.backbone.torch_backbone import TorchBackbone
 from duologue.runtime.backbone.torch_columns import IdRanges, head_columns
-from duologue.runtime.backbone.torch_graphs import (
-    CudaRecorder,
-    Record,
-    StepGraphs,
-    batch_heights,
-    run_as_it_is,
-)
-from duologue.runtime.backbone.torch_ops import PlainOps, StepOps
+from duologue.runtime.backbone.torch_graphs import StepGraphs, batch_heights
 from duologue.runtime.backbone.torch_rows import Tensor, upload
 from duologue.runtime.backbone.torch_rules import can_choose
 from duologue.runtime.backbone.torch_states import SlotStates
 from duologue.runtime.backbone.torch_step import StepBuffers, TorchStep, make_buffers
+from duologue.runtime.backbone.torch_ways import Way, find_ways
 from duologue.runtime.config import LmConfig
 from duologue.runtime.errors import EngineError
 
@@ -115,7 +109,7 @@ class TorchDeviceBackbone(TorchBackbone):
                 self._device, priority=_BEFORE_OTHERS
             )
             torch.cuda.synchronize(self._device)
-        self._graphs = next(self._ways())[1]
+        self._graphs = self._make_graphs(next(find_ways(lm, attention, self._stream)))
 
     @property
     def max_block_steps(self) -> int:
@@ -177,31 +171,25 @@ class TorchDeviceBackbone(TorchBackbone):
         """Record all steps before the first request comes, in the best way that works here.
 
         Raises:
-            RuntimeError: none does.
+            OutOfMemoryError: the GPU's memory does not suffice.
         """
-        reasons: list[str] = []
-        for name, graphs in self._ways():
+        for way in find_ways(self.spec.lm, self._attention, self._stream):
+            graphs = self._make_graphs(way)
             try:
                 graphs.warm_up()
-            except RuntimeError as error:
-                reasons.append(f"{name}: {error}")
+            except torch.OutOfMemoryError:
+                raise
+            except way.failures as error:
+                _log.warning("decode steps do not run by %s: %s", way.name, error)
                 continue
             self._graphs = graphs
-            for reason in reasons:
-                _log.warning("decode steps run by %s; not by %s", name, reason)
+            _log.info("decode steps run by %s", way.name)
             return
-        raise RuntimeError("; ".join(reasons))
 
-    def _ways(self) -> Iterator[tuple[str, StepGraphs]]:
-        """All ways to take a step, the best first."""
-        plain = PlainOps(self.spec.lm, is_cpu=self._body.is_cpu, attention=self._attention)
-        if self._stream is not None:
-            recorder = CudaRecorder(self._stream)
-            yield "torch's operations in CUDA graphs", self._make_graphs(plain, recorder)
-        yield "torch's operations one by one", self._make_graphs(plain, run_as_it_is)
-
-    def _make_graphs(self, ops: StepOps, record: Record) -> StepGraphs:
-        step = TorchStep(self._body, ops, self._states, self._cache, self._columns, self._device)
+    def _make_graphs(self, way: Way) -> StepGraphs:
+        step = TorchStep(
+            self._body, way.ops, self._states, self._cache, self._columns, self._device
+        )
         make = partial(
             make_buffers,
             num_steps=_BLOCK_STEPS,
@@ -213,7 +201,7 @@ class TorchDeviceBackbone(TorchBackbone):
         def take(buffers: StepBuffers, has_history: bool) -> None:
             step.take(buffers, has_history=has_history)
 
-        return StepGraphs(self._heights, make, take, record)
+        return StepGraphs(self._heights, make, take, way.record)
 
     def _check_launch(self, slots: Sequence[int], num_steps: int) -> None:
         is_known = set(slots) <= self._seated.keys() and len(set(slots)) == len(slots)
@@ -233,6 +221,12 @@ class TorchDeviceBackbone(TorchBackbone):
         host = torch.empty(outcome.shape, dtype=outcome.dtype, pin_memory=True)
         host.copy_(outcome, non_blocking=True)
         return _DeviceBlock(host, self._stream.record_event())
+
+    def close(self) -> None:
+        """Give the memory back once the device has done what it was given."""
+        if self._stream is not None:
+            self._stream.synchronize()
+        super().close()
 
     def _on_stream(self) -> AbstractContextManager[object]:
         return nullcontext() if self._stream is None else torch.cuda.stream(self._stream)

@@ -10,6 +10,7 @@ the last bits differ), and on a GPU it has to be measured before it is relied up
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,8 @@ class TorchCodec:
             spectrogram, nearest codes and inverse transform are always in float32.
         rows_per_run: rows of one call of the network; None takes 1 on a CPU and 8 on a GPU.
 
+    On a GPU it works on a CUDA stream of its own, beside the language model's.
+
     Raises:
         ConfigError: the file is missing, or its tensors are not those of the configuration.
     """
@@ -61,6 +64,11 @@ class TorchCodec:
         self._rows = rows_per_run or (_CPU_ROWS if self._device.type == "cpu" else _GPU_ROWS)
         model = _load(XyParameters.from_dict(config.model), weights_path)
         self._model = model.to(self._device, getattr(torch, dtype)).eval()
+        self._stream: torch.cuda.Stream | None = None
+        if self._device.type == "cuda":
+            # Beside the language model's, which has priority over it.
+            self._stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+            torch.cuda.synchronize(self._device)
 
     @property
     def config(self) -> CodecConfig:
@@ -83,27 +91,33 @@ class TorchCodec:
             EngineError: the codes do not fit the codec, or the samples are not finite.
         """
         check_codes(codes, self._config)
-        groups = [codes[i : i + self._rows] for i in range(0, len(codes), self._rows)]
-        return check_samples(np.concatenate([self._decode_group(group) for group in groups]))
+        return check_samples(self._decode_all(codes))
 
     def close(self) -> None:
         """Nothing is held but memory, which goes with the object."""
 
     @torch.inference_mode()
     def _encode_window(self, window: ClipWindow) -> IntArray:
-        samples = torch.from_numpy(window.samples)[None].to(self._device)
-        num_samples = torch.tensor([window.num_samples], device=self._device)
-        codes: IntArray = self._model.encode(samples, num_samples)[0].cpu().numpy()
+        with self._on_stream():
+            samples = torch.from_numpy(window.samples)[None].to(self._device)
+            num_samples = torch.tensor([window.num_samples], device=self._device)
+            codes: IntArray = self._model.encode(samples, num_samples)[0].cpu().numpy()
         return codes[:, : window.num_frames]
 
     @torch.inference_mode()
-    def _decode_group(self, codes: IntArray) -> FloatArray:
-        missing = self._rows - len(codes)
+    def _decode_all(self, codes: IntArray) -> FloatArray:
+        """All groups are on their way to a GPU before the first is waited for."""
+        num_rows = len(codes)
+        missing = -num_rows % self._rows
         full = np.concatenate([codes, np.repeat(codes[-1:], missing, axis=0)])
-        samples: FloatArray = (
-            self._model.decode(torch.from_numpy(full).to(self._device)).cpu().numpy()
-        )
-        return samples[: len(codes)]
+        with self._on_stream():
+            groups = torch.split(torch.from_numpy(full).to(self._device), self._rows)
+            decoded = [self._model.decode(group) for group in groups]
+            samples: FloatArray = torch.cat(decoded)[:num_rows].cpu().numpy()
+        return samples
+
+    def _on_stream(self) -> AbstractContextManager[object]:
+        return nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
 
 
 def _load(parameters: XyParameters, path: Path) -> XyTokenizer:
