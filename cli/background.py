@@ -53,12 +53,16 @@ def start_detached(command: list[str], *, timeout_s: float = READY_TIMEOUT_S) ->
     Raises:
         EngineError: it ended, or was not ready in time; says how its log ends.
     """
-    from duologue.runtime.supervisor.state import state_dir
+    from duologue.runtime.supervisor.detached_log import log_path, remove_old_logs
+    from duologue.runtime.supervisor.state import host_name, read_states, state_dir
 
     directory = state_dir()
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    draft = directory / f"serve-of-{os.getpid()}.log"
-    with draft.open("wb") as log:
+    remove_old_logs(directory, {state.pid for state in read_states(directory) if state.is_here})
+    draft = directory / f"serve-of-{host_name()}-{os.getpid()}.log"
+    draft.unlink(missing_ok=True)
+    # For appending: it is shortened while it is written.
+    with draft.open("ab") as log:
         server = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -66,7 +70,7 @@ def start_detached(command: list[str], *, timeout_s: float = READY_TIMEOUT_S) ->
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    path = draft.rename(directory / f"serve-{server.pid}.log")
+    path = draft.rename(log_path(server.pid, directory))
     give_up_at_s = time.monotonic() + timeout_s
     try:
         while server.poll() is None and time.monotonic() < give_up_at_s:
@@ -136,9 +140,10 @@ def _facts(state: ServerState) -> dict[str, Any]:
 
 
 def _log_of(state: ServerState) -> Path | None:
+    from duologue.runtime.supervisor.detached_log import log_path
     from duologue.runtime.supervisor.state import state_dir
 
-    path = state_dir() / f"serve-{state.pid}.log"
+    path = log_path(state.pid, state_dir(), state.host)
     return path if path.is_file() else None
 
 

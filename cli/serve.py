@@ -121,6 +121,7 @@ def _run(
     max_restarts: int,
     as_json: bool,
 ) -> None:
+    from duologue.runtime.supervisor.detached_log import shorten_own_log
     from duologue.runtime.supervisor.failure import RestartPolicy
     from duologue.runtime.supervisor.service import Service, ServiceRecord
     from duologue.runtime.supervisor.state import state_dir
@@ -139,6 +140,7 @@ def _run(
         grace_s=grace_s,
         policy=RestartPolicy(max_restarts=max_restarts),
         report=_warn,
+        tend=lambda: shorten_own_log(state_dir()),
     )
     service.run(announce)
     _warn("stopped")

@@ -86,6 +86,7 @@ class Service:
         grace_s: float = 10.0,
         policy: RestartPolicy | None = None,
         report: Callable[[str], None] = lambda _: None,
+        tend: Callable[[], None] = lambda: None,
     ) -> None:
         """Take over what is to run; nothing runs yet.
 
@@ -96,13 +97,14 @@ class Service:
             grace_s: how long running streams may take when the service is asked to stop.
             policy: how often what failed is started again.
             report: takes a line for the person who reads the log.
+            tend: called every few seconds while it runs.
         """
         self._server = server
         self._door = door
         self._record = record
         self._grace_s = grace_s
         self._supervisor = Supervisor(
-            server, door, policy=policy, report=report, note_phase=record.note_phase
+            server, door, policy=policy, report=report, note_phase=record.note_phase, tend=tend
         )
 
     def run(self, announce: Callable[[], dict[str, Any]]) -> None:

@@ -44,6 +44,7 @@ class Supervisor:
         note_phase: Callable[[str], None] = lambda _: None,
         probe_interval_s: float = PROBE_INTERVAL_S,
         probe_timeout_s: float = PROBE_TIMEOUT_S,
+        tend: Callable[[], None] = lambda: None,
     ) -> None:
         """Take over a server and a gateway that run.
 
@@ -55,6 +56,7 @@ class Supervisor:
             note_phase: takes "ready" and "restarting" when that changes.
             probe_interval_s: between two looks at a server that seems well.
             probe_timeout_s: how long an idle server may take for a tiny request.
+            tend: called with every look.
         """
         self._server = server
         self._door = door
@@ -65,6 +67,7 @@ class Supervisor:
         self._note_phase = note_phase
         self._probe_interval_s = probe_interval_s
         self._probe_timeout_s = probe_timeout_s
+        self._tend = tend
 
     def run(self) -> NoReturn:
         """Watch and mend for as long as that makes sense.
@@ -90,6 +93,7 @@ class Supervisor:
         with DeathWatch(process_ids) as watch:
             while True:
                 has_ended = watch.wait(self._probe_interval_s)
+                self._tend()
                 failure = self._failure() or _silence(pulse)
                 if failure is not None:
                     return failure

@@ -145,7 +145,7 @@ class Server:
         return 1.0
 
 
-def supervise(server: Server, **options: float) -> tuple[list[str], Callable[[], None]]:
+def supervise(server: Server, **options: Any) -> tuple[list[str], Callable[[], None]]:
     """Run a supervisor until its limit ends it; its lines, and how to wait for that."""
     lines: list[str] = []
     policy = RestartPolicy(max_restarts=2, first_delay_s=0.01)
@@ -265,9 +265,11 @@ def test_a_gateway_that_the_system_cannot_start_is_tried_again() -> None:
 def test_a_server_that_lives_and_says_nothing_is_started_again() -> None:
     server = Server()
     server.speak = lambda timeout_s: refuse() if server.starts == 1 else 1
-    lines, join = supervise(server, probe_interval_s=0.05)
+    looks: list[int] = []
+    lines, join = supervise(server, probe_interval_s=0.05, tend=lambda: looks.append(1))
     wait_for(lambda: has_started(server, 2))
     assert "the server did not speak; starting again now" in lines
+    assert looks
     server.start_errors = [EngineError("no")] * 9
     assert server.process is not None
     server.process.kill()
