@@ -6,20 +6,30 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from duologue.cli.bench_options import (
+    BatchOption,
+    ConcurrencyOption,
+    ContextOption,
+    EnginesOption,
     JsonFileOption,
     MarkdownOption,
     MaxSecondsOption,
     MaxSlotsOption,
     PlotsOption,
+    RateOption,
+    RealTimeOption,
+    RepeatsOption,
     RequestsOption,
+    RoundsOption,
     SeedOption,
     ServerOption,
     ServerPidOption,
+    StepsOption,
+    ThreadsOption,
     WarmupOption,
     WorkloadsOption,
     split_names,
@@ -43,14 +53,12 @@ bench = typer.Typer(help="Measure engines, streams and the door.", no_args_is_he
 @reports_errors
 def engine(
     ctx: typer.Context,
-    engines: Annotated[str, typer.Option("--engines", help="Joined by commas.")] = "onnx,torch",
-    batch: Annotated[str, typer.Option("--batch", help="Sequences per step.")] = "1,8",
-    context: Annotated[str, typer.Option("--context", help="Rows in the cache.")] = "100,1000",
-    threads: Annotated[
-        str, typer.Option("--threads", help="Each is tried; auto: 1 and all cores.")
-    ] = "auto",
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Timed steps per round.")] = 24,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Turns of either side.")] = 6,
+    engines: EnginesOption = "onnx,torch",
+    batch: BatchOption = "1,8",
+    context: ContextOption = "100,1000",
+    threads: ThreadsOption = "auto",
+    steps: StepsOption = 24,
+    rounds: RoundsOption = 6,
     bundle: BundleOption = "default",
     json: JsonFileOption = None,
     md: MarkdownOption = None,
@@ -85,15 +93,9 @@ def stream(
     ctx: typer.Context,
     server: ServerOption = None,
     server_pid: ServerPidOption = None,
-    concurrency: Annotated[
-        str, typer.Option("--concurrency", help="Closed loop: callers, joined by commas.")
-    ] = "",
-    rate: Annotated[
-        str, typer.Option("--rate", help="Open loop: requests per second, joined by commas.")
-    ] = "",
-    real_time: Annotated[
-        bool, typer.Option("--real-time", help="Callers take audio no faster than it sounds.")
-    ] = False,
+    concurrency: ConcurrencyOption = "",
+    rate: RateOption = "",
+    real_time: RealTimeOption = False,
     workloads: WorkloadsOption = _WORKLOADS,
     requests: RequestsOption = 200,
     warmup: WarmupOption = 2,
@@ -141,7 +143,7 @@ def stream(
 def offline(
     ctx: typer.Context,
     workloads: WorkloadsOption = _WORKLOADS,
-    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Copies of each.")] = 1,
+    repeats: RepeatsOption = 1,
     max_seconds: MaxSecondsOption = None,
     seed: SeedOption = 1,
     bundle: BundleOption = "default",

@@ -3,16 +3,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
 from duologue.cli.bench import bench, describe, make_outputs
 from duologue.cli.bench_options import (
+    AtBatchOption,
+    AtContextOption,
+    BatchOption,
+    ContextOption,
+    HopsOption,
     JsonFileOption,
+    LeftsOption,
     MarkdownOption,
+    MaxFramesOption,
+    MaxMinutesOption,
+    OneEngineOption,
+    OneThreadsOption,
     PlotsOption,
+    RightsOption,
     SeedOption,
+    StepsOption,
     WorkloadsOption,
     split_names,
     split_numbers,
@@ -28,10 +38,10 @@ __all__ = ["bench"]
 @reports_errors
 def context(
     ctx: typer.Context,
-    hops: Annotated[str, typer.Option("--hops", help="Frames, joined by commas.")] = "4,10,25",
-    lefts: Annotated[str, typer.Option("--lefts", help="Left context.")] = "0,2,5,10,20,50,100",
-    rights: Annotated[str, typer.Option("--rights", help="Right context.")] = "0,1,2,4,8",
-    max_frames: Annotated[int, typer.Option("--max-frames", min=2, help="Per dialogue.")] = 250,
+    hops: HopsOption = "4,10,25",
+    lefts: LeftsOption = "0,2,5,10,20,50,100",
+    rights: RightsOption = "0,1,2,4,8",
+    max_frames: MaxFramesOption = 250,
     workloads: WorkloadsOption = "en_30s,en_60s",
     seed: SeedOption = 1,
     bundle: BundleOption = "default",
@@ -69,20 +79,14 @@ def context(
 @reports_errors
 def growth(
     ctx: typer.Context,
-    engine: Annotated[str, typer.Option("--engine", help="onnx or torch.")] = "onnx",
-    batch: Annotated[
-        str, typer.Option("--batch", help="Streams, joined by commas.")
-    ] = "1,2,4,8,16,32,64,128,256",
-    context: Annotated[
-        str, typer.Option("--context", help="Rows in the cache of one stream.")
-    ] = "100,250,500,1000,2000,4000,8000",
-    at_context: Annotated[int, typer.Option("--at-context", min=1, help="Of --batch.")] = 1000,
-    at_batch: Annotated[int, typer.Option("--at-batch", min=1, help="Of --context.")] = 1,
-    threads: Annotated[int | None, typer.Option("--threads", min=1)] = None,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Timed steps per round.")] = 16,
-    max_minutes: Annotated[
-        float, typer.Option("--max-minutes", min=0.01, help="Begin no further point after that.")
-    ] = 10.0,
+    engine: OneEngineOption = "onnx",
+    batch: BatchOption = "1,2,4,8,16,32,64,128,256",
+    context: ContextOption = "100,250,500,1000,2000,4000,8000",
+    at_context: AtContextOption = 1000,
+    at_batch: AtBatchOption = 1,
+    threads: OneThreadsOption = None,
+    steps: StepsOption = 16,
+    max_minutes: MaxMinutesOption = 10.0,
     bundle: BundleOption = "default",
     json: JsonFileOption = None,
     md: MarkdownOption = None,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options of `duologue bench`, and the line that makes a result again."""
+"""All options of `duologue bench`, and the line that makes a result again."""
 
 from __future__ import annotations
 
@@ -10,6 +10,39 @@ from typing import Annotated, TypeVar
 
 import typer
 
+EnginesOption = Annotated[str, typer.Option("--engines", help="Joined by commas.")]
+BatchOption = Annotated[str, typer.Option("--batch", help="Streams per step, joined by commas.")]
+ContextOption = Annotated[
+    str, typer.Option("--context", help="Rows in the cache of each stream, joined by commas.")
+]
+ThreadsOption = Annotated[
+    str, typer.Option("--threads", help="Each is tried; auto: 1 and all cores.")
+]
+StepsOption = Annotated[int, typer.Option("--steps", min=1, help="Timed steps per round.")]
+RoundsOption = Annotated[int, typer.Option("--rounds", min=1, help="Turns of either side.")]
+OneEngineOption = Annotated[str, typer.Option("--engine", help="onnx or torch.")]
+AtContextOption = Annotated[int, typer.Option("--at-context", min=1, help="Of --batch.")]
+AtBatchOption = Annotated[int, typer.Option("--at-batch", min=1, help="Of --context.")]
+OneThreadsOption = Annotated[
+    int | None, typer.Option("--threads", min=1, help="All cores without it.")
+]
+MaxMinutesOption = Annotated[
+    float, typer.Option("--max-minutes", min=0.01, help="Begin no further point after that.")
+]
+ConcurrencyOption = Annotated[
+    str, typer.Option("--concurrency", help="Closed loop: callers, joined by commas.")
+]
+RateOption = Annotated[
+    str, typer.Option("--rate", help="Open loop: requests per second, joined by commas.")
+]
+RealTimeOption = Annotated[
+    bool, typer.Option("--real-time", help="Callers take audio no faster than it sounds.")
+]
+RepeatsOption = Annotated[int, typer.Option("--repeats", min=1, help="Copies of each.")]
+HopsOption = Annotated[str, typer.Option("--hops", help="Frames, joined by commas.")]
+LeftsOption = Annotated[str, typer.Option("--lefts", help="Left context.")]
+RightsOption = Annotated[str, typer.Option("--rights", help="Right context.")]
+MaxFramesOption = Annotated[int, typer.Option("--max-frames", min=2, help="Per dialogue.")]
 ServerOption = Annotated[
     str | None,
     typer.Option(

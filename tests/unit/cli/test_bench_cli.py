@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
@@ -10,7 +11,8 @@ import typer
 from duologue.benchmarks.publication import FULL, QUICK
 from duologue.benchmarks.stream import codec_clock
 from duologue.benchmarks.workload import load_workload
-from duologue.cli import bench_view
+from duologue.cli import bench as bench_verbs
+from duologue.cli import bench_curves, bench_view
 from duologue.cli.bench_options import command_line, split_names, split_numbers
 from duologue.cli.bench_reports import bench
 
@@ -46,6 +48,14 @@ def test_help_of_bench_imports_nothing_heavy(arguments):
     )
     assert "Usage:" in done.stdout
     assert done.stdout.splitlines()[-1].split() == ["heavy:"]
+
+
+@pytest.mark.parametrize("module", [bench_verbs, bench_curves], ids=["bench", "bench_curves"])
+def test_options_are_said_in_one_place(module):
+    """Two verbs with an option of one name mean the same by it, and say so once."""
+    source = Path(module.__file__).read_text(encoding="utf-8")
+    assert "typer.Option(" not in source
+    assert "bench_options import" in source
 
 
 def test_bench_has_its_verbs(house):
