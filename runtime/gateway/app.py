@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -27,10 +28,17 @@ from duologue.runtime.gateway import (
     voices,
 )
 from duologue.runtime.gateway.answer import fault_response
-from duologue.runtime.gateway.faults import Fault, fault_of
+from duologue.runtime.gateway.bodies import BrokenBodyError
+from duologue.runtime.gateway.faults import Fault, StorageError, fault_of
 from duologue.runtime.gateway.house import House
+from duologue.runtime.gateway.logs import log_event
 from duologue.runtime.gateway.threshold import Threshold
 
+# No route knows more fields or files.
+_MAX_FILES = 4
+_MAX_FIELDS = 32
+_MAX_CHAR_BYTES = 4
+_SLACK_BYTES = 4096
 _CALLER = "invalid_request_error"
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 
@@ -57,6 +65,12 @@ def create_app(house: House) -> FastAPI:
         # The pages of documentation fetch their scripts from elsewhere.
         docs_url=None,
         redoc_url=None,
+        # Beside the files, which leave memory when they are large.
+        form_limits={
+            "max_files": _MAX_FILES,
+            "max_fields": _MAX_FIELDS,
+            "max_part_size": house.settings.api.max_text_chars * _MAX_CHAR_BYTES + _SLACK_BYTES,
+        },
     )
     app.state.house = house
     for room in (
@@ -110,6 +124,14 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
 
 async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
+    if isinstance(error, BrokenBodyError):
+        fault = fault_of(error.cause)
+        request.app.state.house.metrics.refused(fault.code)
+        return fault_response(fault)
+    if isinstance(error.__cause__, OSError):
+        # A form that was read and could not be put away.
+        log_event(logging.ERROR, "no room for an upload", why=str(error.__cause__))
+        return fault_response(fault_of(StorageError(str(error.__cause__))))
     code = _CODES.get(error.status_code, "invalid_request")
     response = fault_response(Fault(error.status_code, _CALLER, code, str(error.detail)))
     response.headers.update(error.headers or {})

@@ -15,11 +15,12 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from duologue.runtime.errors import DuologueError
+from duologue.runtime.errors import ConfigError, DuologueError
 from duologue.runtime.gateway.logs import set_up_logging
 from duologue.runtime.gateway.server import GatewayServer
 from duologue.runtime.gateway.settings import Settings
@@ -45,6 +46,7 @@ def main() -> int:
         wanted = json.loads(sys.stdin.readline())
         settings = Settings.model_validate(wanted["settings"])
         set_up_logging(settings.logging)
+        _settle(settings.storage.temp_dir)
         server = GatewayServer(
             settings,
             wanted["grpc_url"],
@@ -60,6 +62,17 @@ def main() -> int:
     urls = (server.url, server.metrics_url, server.grpc_url)
     _say(dict(zip(("url", "metrics_url", "grpc_url"), urls, strict=True)))
     return _serve(server)
+
+
+def _settle(folder: Path | None) -> None:
+    """Let all that is temporary lie where the settings say: libraries put uploads away, too."""
+    if folder is None:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"storage.temp_dir {folder} cannot be used: {error.strerror}") from error
+    tempfile.tempdir = str(folder)
 
 
 def _serve(server: GatewayServer) -> int:

@@ -138,6 +138,9 @@ class Fault:
             headers["Retry-After"] = str(max(1, math.ceil(self.retry_after_s)))
         if self.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
+        if self.code == BODY_TOO_LARGE:
+            # What is left of the body is not read: the connection cannot be used again.
+            headers["Connection"] = "close"
         return headers
 
     @property
@@ -146,6 +149,7 @@ class Fault:
         return self.status >= 500 and self.status != 503
 
 
+BODY_TOO_LARGE = "body_too_large"
 _CALLER = "invalid_request_error"
 _SERVER = "server_error"
 # The first match decides, so a subclass stands before its base. A text replaces the error's own
@@ -159,7 +163,7 @@ _TABLE: tuple[tuple[type[DuologueError], int, str, str, str | None], ...] = (
     (StorageFullError, 507, _SERVER, "storage_full", "the server has no room for more voices"),
     (StorageError, 503, _SERVER, "storage_unavailable", "the server's voices cannot be used now"),
     (UnknownModelError, 404, _CALLER, "model_not_found", None),
-    (BodyTooLargeError, 413, _CALLER, "body_too_large", None),
+    (BodyTooLargeError, 413, _CALLER, BODY_TOO_LARGE, None),
     (UnsupportedError, 400, _CALLER, "unsupported_parameter", None),
     (TextTooLongError, 413, _CALLER, "text_too_long", None),
     (ScriptError, 400, _CALLER, "invalid_script", None),

@@ -18,6 +18,7 @@ from duologue.runtime.gateway.outage import Outage
 from duologue.runtime.gateway.setting_groups import OPENAI_MODELS
 from duologue.runtime.gateway.settings import Settings
 from duologue.runtime.gateway.trouble import Trouble
+from duologue.runtime.gateway.upload_room import UploadRoom
 from duologue.runtime.gateway.voices_desk import VoiceDesk
 from duologue.runtime.gateway.voices_errors import unknown_voice
 from duologue.runtime.gateway.voices_room import furnish_voices
@@ -41,6 +42,7 @@ class House:
         trouble: rung when the model failed a request.
         outage: whether the model is away at present.
         desk: knows the voices.
+        uploads: files on their way in.
     """
 
     settings: Settings
@@ -52,6 +54,7 @@ class House:
     trouble: Trouble
     outage: Outage
     desk: VoiceDesk
+    uploads: UploadRoom
 
     def check_model(self, name: str) -> None:
         """Refuse a model that is not ours.
@@ -111,6 +114,8 @@ def build_house(settings: Settings, client: Client, bundle_dir: Path | None = No
     admission = Admission(settings.api.max_streams, settings.api.max_streams_per_caller)
     metrics = Metrics()
     metrics.show("http_max_streams", "Dialogues at the same time", lambda: admission.max_streams)
+    uploads = UploadRoom(settings.storage.max_uploads)
+    metrics.show("http_uploads", "Files on their way in", lambda: uploads.num_taken)
     metrics.show("log_dropped_lines", "Lines that the log has lost", num_dropped_lines)
     metrics.show("http_draining", "Nothing new is taken", lambda: admission.is_draining)
     desk, client = furnish_voices(settings, client, metrics, bundle_dir)
@@ -124,6 +129,7 @@ def build_house(settings: Settings, client: Client, bundle_dir: Path | None = No
         trouble=Trouble(),
         outage=Outage(),
         desk=desk,
+        uploads=uploads,
     )
 
 

@@ -20,6 +20,7 @@ from duologue.runtime.keys import ADMIN, SPEAK, VOICES, Key, KeyRing
 # Everything at and below these asks for a key; the page, health and documentation do not.
 KEYED_PATHS = ("/v1", "/api", "/tts", "/tts_to_audio", "/speakers")
 _VOICE_PATHS = ("/v1/audio/voices", "/v1/audio/voice_consents", "/api/v1/voices")
+_FILE_PATHS = ("/v1/audio/voices", "/api/v1/voices/upload", "/api/v1/tts/synthesize_file")
 _READING = ("GET", "HEAD")
 
 
@@ -76,6 +77,15 @@ def scope_of(path: str, method: str) -> str | None:
         return None
     is_voice = any(path == own or path.startswith(f"{own}/") for own in _VOICE_PATHS)
     return VOICES if is_voice else SPEAK
+
+
+def takes_files(path: str, method: str) -> bool:
+    """Whether a route takes files.
+
+    >>> takes_files("/v1/audio/voices", "POST"), takes_files("/v1/audio/speech", "POST")
+    (True, False)
+    """
+    return method == "POST" and path in _FILE_PATHS
 
 
 def is_welcome(headers: Headers, cors: CorsSettings) -> bool:

@@ -37,7 +37,7 @@ def check_latent(data: bytes) -> int:
         VoiceError: it is no such file.
     """
     if len(data) > MAX_LATENT_BYTES:
-        raise VoiceError(f"voice_latent has {len(data)} bytes; allowed: {MAX_LATENT_BYTES}")
+        raise VoiceError(f"voice_latent is too large; allowed: {MAX_LATENT_BYTES} bytes")
     file = io.BytesIO(data)
     try:
         version = _FORMAT.read_magic(file)

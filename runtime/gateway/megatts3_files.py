@@ -12,8 +12,9 @@ from duologue.client.errors import RequestError, VoiceError
 from duologue.client.types import Voice
 from duologue.runtime.gateway.fields import MAX_TRANSCRIPT, Name, Pitch, Speed
 from duologue.runtime.gateway.house import House, house_of
-from duologue.runtime.gateway.latent import refuse_latent
+from duologue.runtime.gateway.latent import MAX_LATENT_BYTES, refuse_latent
 from duologue.runtime.gateway.megatts3 import Parameters, answer_wav
+from duologue.runtime.gateway.upload_room import UploadPlace
 from duologue.runtime.gateway.voices_errors import translated
 from duologue.runtime.voice_store.types import VoiceDetails
 
@@ -51,10 +52,11 @@ async def synthesize_file(
     house = house_of(request)
     latent = voice_latent or latent_file
     if latent is not None:
-        refuse_latent(await latent.read())
+        refuse_latent(await latent.read(MAX_LATENT_BYTES + 1))
     sample = voice_file or audio_file
     parameters = Parameters(speed=speed, pitch=pitch, emotion=emotion)
     voice = await _voice(house, sample, voice_id, transcript)
+    await _forget(request, sample)
     return answer_wav(request, text, voice, parameters)
 
 
@@ -76,7 +78,7 @@ async def upload_voice(
     house = house_of(request)
     with translated():
         details = VoiceDetails(transcript.strip(), language, description, "unstated")
-    added = await house.desk.add(voice_id, await voice_file.read(), details, replace=True)
+    added = await house.desk.add(voice_id, voice_file.file, details, replace=True)
     return {
         "success": True,
         "message": f"the voice {added.voice.name!r} was added",
@@ -98,10 +100,18 @@ async def _voice(
         return await house.voice_at_server(voice_id)
     if voice_id:
         raise RequestError("one of `voice_file` and `voice_id` is needed, not both")
-    data = await sample.read()
-    if not data:
+    if not sample.size:
         raise VoiceError("voice_file is empty")
-    return await house.desk.voice_of_audio(data, transcript.strip())
+    return await house.desk.voice_of_audio(sample.file, transcript.strip())
+
+
+async def _forget(request: Request, sample: UploadFile | None) -> None:
+    """Make room for others: the voice is known now, and speaking takes its time."""
+    if sample is not None:
+        await sample.close()
+    place: UploadPlace | None = getattr(request.state, "upload", None)
+    if place is not None:
+        place.leave()
 
 
 async def _check_fields(request: Request, allowed: tuple[str, ...]) -> None:

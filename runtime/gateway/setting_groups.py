@@ -168,6 +168,7 @@ class StorageSettings(Section):
         cache_dir: of results; None is the user's own cache folder.
         temp_dir: of uploads while they are read; None is the system's.
         max_voice_file_size: largest upload.
+        max_uploads: that are on their way in, or wait to be decoded, at the same time.
         supported_formats: of uploads, by what the file really is.
     """
 
@@ -175,6 +176,7 @@ class StorageSettings(Section):
     cache_dir: Path | None = None
     temp_dir: Path | None = None
     max_voice_file_size: ByteSize = ByteSize(50_000_000)
+    max_uploads: Annotated[int, Field(ge=1)] = 16
     supported_formats: tuple[VoiceFormat, ...] = ("wav", "mp3", "flac", "ogg", "m4a")
 
 

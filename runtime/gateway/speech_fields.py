@@ -104,6 +104,7 @@ async def wanted_speech(
         UnsupportedError: something is asked for that this model cannot do.
         UnknownVoiceError, VoiceError: the voice is unknown or cannot be used.
         ScriptError: the text is too long or says nothing.
+        CapacityError: too many uploads are on their way.
     """
     _check_supported(body)
     check_text(text, house.settings.api.max_text_chars)
@@ -149,7 +150,8 @@ async def _voice(house: House, body: SpokenFields) -> Voice | str:
     for reference in body.references:
         audio, text = reference.audio_path, reference.text
     if audio is not None:
-        return await house.desk.voice_of_audio(read_data_uri(audio), text.strip())
+        with house.uploads.enter():
+            return await house.desk.voice_of_audio(read_data_uri(audio), text.strip())
     if body.ref_text:
         raise VoiceError("ref_text needs ref_audio; allowed: both, or neither")
     name = body.voice if isinstance(body.voice, str) else body.voice.id

@@ -1,33 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
 """What happens to every request before a route sees it: its names, its key, its size.
 
-Plain ASGI: nothing here holds an answer back.
+Small bodies are read here; a file is read by its route, in pieces and within the same limits, so
+that none is ever in memory as a whole. Plain ASGI: nothing here holds an answer back.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
 import secrets
 import time
+from contextlib import ExitStack
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from duologue.client.errors import DuologueError
-from duologue.client.patience import within
 from duologue.runtime.gateway.answer import fault_response
-from duologue.runtime.gateway.faults import BodyTooLargeError, Fault, ForbiddenError, fault_of
+from duologue.runtime.gateway.bodies import check_declared, read_in_pieces, read_whole
+from duologue.runtime.gateway.faults import ForbiddenError, fault_of
 from duologue.runtime.gateway.host_names import HostNames
 from duologue.runtime.gateway.house import House
-from duologue.runtime.gateway.keys import Visitor, is_keyed, is_welcome, scope_of, visitor_at
+from duologue.runtime.gateway.keys import (
+    Visitor,
+    is_keyed,
+    is_welcome,
+    scope_of,
+    takes_files,
+    visitor_at,
+)
 from duologue.runtime.gateway.logs import log_event
 from duologue.runtime.keys import SPEAK
 
-BODY_TIMEOUT_S = 30.0
 _JSON = "application/json"
 _FILES = "multipart/form-data"
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -57,18 +63,17 @@ class Threshold:
             record.see(message)
             await send(message)
 
-        try:
+        with ExitStack() as places:
+            places.callback(record.log)
             try:
                 self._admit(scope)
-                receive = await self._body(scope, receive)
+                receive = await self._body(scope, receive, places)
             except DuologueError as error:
                 fault = fault_of(error)
                 self._house.metrics.refused(fault.code)
-                await _refuse(fault, scope, receive, named_send)
+                await fault_response(fault)(scope, receive, named_send)
                 return
             await self._app(scope, receive, named_send)
-        finally:
-            record.log()
 
     def _admit(self, scope: Scope) -> None:
         scope["state"]["visitor"] = Visitor(scope["state"]["request_id"])
@@ -84,19 +89,23 @@ class Threshold:
         if method == "POST" or scope["type"] == "websocket":
             self._house.rates.take(visitor)
 
-    async def _body(self, scope: Scope, receive: Receive) -> Receive:
+    async def _body(self, scope: Scope, receive: Receive, places: ExitStack) -> Receive:
+        """What the route reads: files as they come, and only with a place for them."""
         if scope["type"] != "http":
             return receive
-        headers = Headers(scope=scope)
-        limit = self._limit(scope, headers)
-        declared = headers.get("content-length", "0")
-        if declared.isdigit() and int(declared) > limit:
-            raise BodyTooLargeError(f"the body has {declared} bytes; allowed: {limit}")
-        try:
-            messages = await within(_read(receive, limit), BODY_TIMEOUT_S)
-        except asyncio.TimeoutError:
-            raise BodyTooLargeError(f"the body did not come in {BODY_TIMEOUT_S:g} s") from None
-        return _replay(messages, receive)
+        api, headers = self._house.settings.api, Headers(scope=scope)
+        length = headers.get("content-length", "0")
+        if not (_kind_of(headers) == _FILES and takes_files(scope["path"], scope["method"])):
+            limit = min(api.max_json_size, api.max_request_size)
+            check_declared(length, limit)
+            return await read_whole(receive, limit)
+        limit = self._house.settings.storage.max_voice_file_size + api.max_json_size
+        limit = min(limit, api.max_request_size)
+        check_declared(length, limit)
+        if scope_of(scope["path"], scope["method"]) == SPEAK:
+            self._house.admission.check()
+        scope["state"]["upload"] = places.enter_context(self._house.uploads.enter())
+        return read_in_pieces(receive, limit)
 
     def _check_origin(self, scope: Scope) -> None:
         """Browsers send all but JSON for any page without asking, but say whose page it is."""
@@ -104,16 +113,6 @@ class Threshold:
         is_unasked = scope["method"] == "POST" and _kind_of(headers) != _JSON
         if is_unasked and not is_welcome(headers, self._house.settings.api.cors):
             raise ForbiddenError("forms of other sites' pages are not taken")
-
-    def _limit(self, scope: Scope, headers: Headers) -> int:
-        """Bytes that a body may have; files are taken only where there is room for them."""
-        api = self._house.settings.api
-        if _kind_of(headers) != _FILES or not is_keyed(scope["path"]):
-            return min(api.max_json_size, api.max_request_size)
-        if scope_of(scope["path"], scope["method"]) == SPEAK:
-            self._house.admission.check()
-        files = self._house.settings.storage.max_voice_file_size + api.max_json_size
-        return min(files, api.max_request_size)
 
 
 class _Record:
@@ -141,35 +140,6 @@ class _Record:
             status=self._status,
             took_s=took_s,
         )
-
-
-async def _read(receive: Receive, limit: int) -> list[Message]:
-    """The messages of a whole body, or of what came before the caller left."""
-    messages: list[Message] = []
-    size = 0
-    while True:
-        message = await receive()
-        messages.append(message)
-        size += len(message.get("body", b""))
-        if size > limit:
-            raise BodyTooLargeError(f"the body has more than {limit} bytes")
-        if message["type"] != "http.request" or not message.get("more_body", False):
-            return messages
-
-
-def _replay(messages: list[Message], receive: Receive) -> Receive:
-    async def replayed() -> Message:
-        return messages.pop(0) if messages else await receive()
-
-    return replayed
-
-
-async def _refuse(fault: Fault, scope: Scope, receive: Receive, send: Send) -> None:
-    response: Response = fault_response(fault)
-    if fault.status == 413:
-        # What is left of the body is not read: the connection cannot be used again.
-        response.headers["connection"] = "close"
-    await response(scope, receive, send)
 
 
 def _kind_of(headers: Headers) -> str:

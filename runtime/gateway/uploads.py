@@ -9,11 +9,13 @@ that it cannot check.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -24,6 +26,7 @@ from duologue.runtime.audio import validate_reference_audio
 from duologue.runtime.errors import VoiceError
 from duologue.runtime.voices import ReferenceAudio
 
+Upload = bytes | IO[bytes]
 VoiceFormat = Literal["wav", "mp3", "flac", "ogg", "m4a"]
 VOICE_FORMATS: tuple[VoiceFormat, ...] = ("wav", "mp3", "flac", "ogg", "m4a")
 
@@ -31,6 +34,7 @@ MAX_RATE_HZ = 48_000
 
 _BYTES_PER_SAMPLE = 4
 _MAX_HEAD_BYTES = 4096
+_SNIFFED_BYTES = 12
 # Nothing of this process's environment goes to the child: it may hold keys.
 _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 # Frame sync of MPEG layer III: eleven bits, a version that exists, and the layer.
@@ -50,7 +54,7 @@ class UploadLimits:
         max_channels: of the file.
         max_memory_bytes: that decoding may take.
         timeout_s: that decoding may take.
-        temp_dir: where the file lies while it is read, or None for the system's place.
+        temp_dir: where what came as bytes lies while it is read, or None for the system's place.
     """
 
     max_bytes: int = 50_000_000
@@ -78,12 +82,12 @@ class DecodedUpload:
 
 
 def decode_upload(
-    data: bytes, limits: UploadLimits | None = None, *, transcript: str = ""
+    data: Upload, limits: UploadLimits | None = None, *, transcript: str = ""
 ) -> DecodedUpload:
     """Decode a file that somebody sent. Blocks: call it from a thread.
 
     Args:
-        data: the file. Its name says nothing, and is not asked for.
+        data: the file, or what is in it. Its name says nothing, and is not asked for.
         limits: None takes the usual ones.
         transcript: what is said in it; with a transcript, nothing is trimmed.
 
@@ -92,8 +96,9 @@ def decode_upload(
             the limits allow; says which.
     """
     limits = limits or UploadLimits()
-    form = sniff(data, limits)
-    answer = _ask_child(data, form, limits)
+    with _opened(data, limits) as file:
+        form = _sniff(file, limits)
+        answer = _ask_child(file, form, limits)
     head, _, body = answer.partition(b"\n")
     try:
         facts: dict[str, Any] = json.loads(head)
@@ -114,22 +119,38 @@ def decode_upload(
     return DecodedUpload(audio, duration_s if is_trimmed else None)
 
 
-def sniff(data: bytes, limits: UploadLimits) -> VoiceFormat:
-    """What a file claims to be, by its first bytes.
+@contextmanager
+def _opened(data: Upload, limits: UploadLimits) -> Iterator[int]:
+    """The file itself, by its number: what has been read of it stands at its beginning."""
+    if isinstance(data, bytes):
+        with tempfile.TemporaryFile(dir=limits.temp_dir) as file:
+            file.write(data)
+            file.flush()
+            yield file.fileno()
+    else:
+        # A number of our own: whoever closes the file meanwhile does not give its number away. A
+        # file that is still in memory becomes one when it is asked for its number.
+        number = os.dup(data.fileno())
+        try:
+            data.flush()
+            yield number
+        finally:
+            os.close(number)
 
-    Raises:
-        VoiceError: too large, empty, or nothing that is allowed.
-    """
-    if len(data) > limits.max_bytes:
-        raise VoiceError(f"the file has {len(data)} bytes; allowed: {limits.max_bytes}")
-    form = _sniff(data[:12])
+
+def _sniff(file: int, limits: UploadLimits) -> VoiceFormat:
+    """What a file claims to be, by its first bytes."""
+    size = os.fstat(file).st_size
+    if size > limits.max_bytes:
+        raise VoiceError(f"the file has {size} bytes; allowed: {limits.max_bytes}")
+    form = _form_of(os.pread(file, _SNIFFED_BYTES, 0))
     if form is None or form not in limits.formats:
-        what = "is empty" if not data else f"is {form or 'no audio that is known here'}"
+        what = "is empty" if not size else f"is {form or 'no audio that is known here'}"
         raise VoiceError(f"the file {what}; allowed: {', '.join(limits.formats)}")
     return form
 
 
-def _sniff(head: bytes) -> VoiceFormat | None:
+def _form_of(head: bytes) -> VoiceFormat | None:
     if head[:4] in (b"RIFF", b"RF64") and head[8:12] == b"WAVE":
         return "wav"
     if head[:4] == b"fLaC":
@@ -139,10 +160,10 @@ def _sniff(head: bytes) -> VoiceFormat | None:
     if head[4:8] == b"ftyp":
         return "m4a"
     is_mp3 = head[:3] == b"ID3" or int.from_bytes(head[:2], "big") & 0xFFE6 in _MP3_SYNC
-    return "mp3" if is_mp3 and len(head) == 12 else None
+    return "mp3" if is_mp3 and len(head) == _SNIFFED_BYTES else None
 
 
-def _ask_child(data: bytes, form: str, limits: UploadLimits) -> bytes:
+def _ask_child(file: int, form: str, limits: UploadLimits) -> bytes:
     """What the child says; nothing if it died."""
     orders = {
         "format": form,
@@ -155,27 +176,24 @@ def _ask_child(data: bytes, form: str, limits: UploadLimits) -> bytes:
         "max_cpu_s": max(1, round(limits.timeout_s)),
     }
     command = [sys.executable, "-I", "-m", "duologue.runtime.gateway.upload_child"]
-    with tempfile.TemporaryFile(dir=limits.temp_dir) as file:
-        file.write(data)
-        file.flush()
-        file.seek(0)
-        with subprocess.Popen(
-            [*command, json.dumps(orders)],
-            stdin=file,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=_ENVIRONMENT,
-            start_new_session=True,
-        ) as child:
-            assert child.stdout is not None
-            timer = threading.Timer(limits.timeout_s, child.kill)
-            timer.start()
-            try:
-                answer = _read_at_most(child.stdout, _max_answer_bytes(limits))
-            finally:
-                is_late = not timer.is_alive()
-                timer.cancel()
-                child.kill()
+    os.lseek(file, 0, os.SEEK_SET)
+    with subprocess.Popen(
+        [*command, json.dumps(orders)],
+        stdin=file,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=_ENVIRONMENT,
+        start_new_session=True,
+    ) as child:
+        assert child.stdout is not None
+        timer = threading.Timer(limits.timeout_s, child.kill)
+        timer.start()
+        try:
+            answer = _read_at_most(child.stdout, _max_answer_bytes(limits))
+        finally:
+            is_late = not timer.is_alive()
+            timer.cancel()
+            child.kill()
     if is_late:
         raise VoiceError(f"the {form} file took longer than {limits.timeout_s:g} s to decode")
     return answer

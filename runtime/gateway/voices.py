@@ -47,7 +47,7 @@ async def add_voice(
             description=description,
             consent="unstated" if consent.strip().lower() in _NO else "stated",
         )
-    added = await house.desk.add(name, await audio_sample.read(), details, replace=replace)
+    added = await house.desk.add(name, audio_sample.file, details, replace=replace)
     shown = describe_added(added.voice)
     if added.trimmed_from_s is not None:
         shown["note"] = (

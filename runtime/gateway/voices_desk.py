@@ -18,7 +18,12 @@ from duologue.client.types import Voice
 from duologue.runtime.gateway.disk_threads import DiskThreads
 from duologue.runtime.gateway.faults import UnknownVoiceError, UnsupportedError, VoiceExistsError
 from duologue.runtime.gateway.served_bundle import ServedBundle
-from duologue.runtime.gateway.uploads import DecodedUpload, UploadLimits, decode_upload
+from duologue.runtime.gateway.uploads import (
+    DecodedUpload,
+    Upload,
+    UploadLimits,
+    decode_upload,
+)
 from duologue.runtime.gateway.voices_codes import Encode, VoiceCodes
 from duologue.runtime.gateway.voices_errors import translated, unknown_voice
 from duologue.runtime.presets import PresetVoice
@@ -107,13 +112,13 @@ class VoiceDesk:
             return await self._disk.run(lambda: self._store().list())
 
     async def add(
-        self, name: str, data: bytes, details: VoiceDetails, *, replace: bool = False
+        self, name: str, data: Upload, details: VoiceDetails, *, replace: bool = False
     ) -> AddedVoice:
         """Add a voice; it can be spoken with when this returns.
 
         Args:
             name: by which it will be asked for.
-            data: a file with its reference audio.
+            data: a file with its reference audio, which is the caller's to close.
             details: what is known of it.
             replace: an added voice of that name becomes this one.
 
@@ -140,11 +145,11 @@ class VoiceDesk:
         await codes_of.keep(voice, codes, self._store())
         return AddedVoice(voice, upload.trimmed_from_s)
 
-    async def voice_of_audio(self, data: bytes, transcript: str = "") -> Voice:
+    async def voice_of_audio(self, data: Upload, transcript: str = "") -> Voice:
         """A voice for one request, of which nothing is kept.
 
         Args:
-            data: a file with reference audio.
+            data: a file with reference audio, which is the caller's to close.
             transcript: what is said there.
 
         Raises:
@@ -210,7 +215,7 @@ class VoiceDesk:
         with translated(name):
             return self._store().get(name)
 
-    async def _decode(self, data: bytes, transcript: str) -> DecodedUpload:
+    async def _decode(self, data: Upload, transcript: str) -> DecodedUpload:
         async with self._decoders:
             return await asyncio.to_thread(
                 lambda: decode_upload(data, self._limits, transcript=transcript)
