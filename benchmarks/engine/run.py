@@ -43,7 +43,7 @@ def run_engine_bench(
     """
     bundle = Bundle.load(bundle_dir)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = torch.float32 if device == "cpu" else torch.bfloat16
+    dtype = torch.float32 if device == "cpu" else _half()
     plain = PlainLoop(bundle, bundle_dir / _WEIGHTS, plan, device, dtype)
     threads_before = torch.get_num_threads()
     try:
@@ -51,6 +51,12 @@ def run_engine_bench(
     finally:
         torch.set_num_threads(threads_before)
     return best_rows(measured)
+
+
+def _half() -> torch.dtype:
+    """What a user would take on this GPU."""
+    has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if has_bfloat16 else torch.float16
 
 
 def _measure_all(

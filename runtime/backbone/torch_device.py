@@ -173,18 +173,32 @@ class TorchDeviceBackbone(TorchBackbone):
         Raises:
             OutOfMemoryError: the GPU's memory does not suffice.
         """
-        for way in find_ways(self.spec.lm, self._attention, self._stream):
-            graphs = self._make_graphs(way)
+        for way in self.ways:
             try:
-                graphs.warm_up()
+                self.use(way)
             except torch.OutOfMemoryError:
                 raise
             except way.failures as error:
                 _log.warning("decode steps do not run by %s: %s", way.name, error)
                 continue
-            self._graphs = graphs
             _log.info("decode steps run by %s", way.name)
             return
+
+    @property
+    def ways(self) -> list[Way]:
+        """How steps can be taken here, the best first."""
+        return list(find_ways(self.spec.lm, self._attention, self._stream))
+
+    @torch.inference_mode()
+    def use(self, way: Way) -> None:
+        """Record all steps this way.
+
+        Raises:
+            Exception: one of `way.failures`; the engine then goes on as before.
+        """
+        graphs = self._make_graphs(way)
+        graphs.warm_up()
+        self._graphs = graphs
 
     def _make_graphs(self, way: Way) -> StepGraphs:
         step = TorchStep(

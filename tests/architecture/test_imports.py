@@ -140,6 +140,7 @@ RULES: dict[str, tuple[str, ...]] = {
         "finetune",
         "models",
         "runtime.audio",
+        "runtime.presets",
         "runtime.stream",
         "runtime.synthesizer",
         "runtime.voices",
@@ -151,8 +152,10 @@ RULES: dict[str, tuple[str, ...]] = {
         "client.errors",
         "models",
         "runtime.backbone",
+        "runtime.device_blocks",
         "runtime.lm",
     ),
+    "benchmarks.engine.codec_speed": (*LEAVES, "benchmarks", "models", "runtime.codec"),
     # The floor of the door: the same requests without it.
     "benchmarks.reports.bundle_facts": (*LEAVES, "runtime.backbone.layout"),
     # Whole and streamed decodes side by side, without the rest of the house.
