@@ -201,5 +201,6 @@ def _load_torch(config: CodecConfig, file: Callable[[str], Path], device: str) -
     except torch.OutOfMemoryError as error:
         raise ConfigError(
             f"the codec does not fit into the memory of {device} beside the language model: "
-            "lower --max-slots, or limits.max_rows of the bundle"
+            "lower --max-slots, or limits.max_rows of the bundle, or leave the codec on the CPU "
+            "(--codec-device cpu)"
         ) from error
