@@ -177,6 +177,7 @@ def _start_gateway(settings: Settings, server: Server, grace_s: float) -> Gatewa
         triton_metrics_url=server.metrics_url,
         bundle_dir=server.bundle_dir,
         grace_s=grace_s,
+        describe_model=server.describe,
     )
 
 

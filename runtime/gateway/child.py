@@ -88,13 +88,13 @@ def _serve(server: GatewayServer) -> int:
 
 
 def _obey(server: GatewayServer, news: dict[str, Any]) -> None:
-    """Take in a line: {"restarts": {reason: count}}, {"away": reason} or {"back": true}."""
+    """Take in a line: {"restarts": {reason: count}}, {"away": reason} or {"back": facts}."""
     for reason, count in news.get("restarts", {}).items():
         server.house.metrics.restarted(reason, count)
     if "away" in news:
         server.model_away(news["away"])
-    if news.get("back"):
-        server.model_back()
+    if "back" in news:
+        server.model_back(news["back"])
 
 
 def _say(answer: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from duologue.runtime.gateway.keys import load_keys
 from duologue.runtime.gateway.limits import Admission, RateLimiter
 from duologue.runtime.gateway.logs import num_dropped_lines
 from duologue.runtime.gateway.metrics import Metrics
+from duologue.runtime.gateway.model_identity import ModelIdentity
 from duologue.runtime.gateway.outage import Outage
 from duologue.runtime.gateway.setting_groups import OPENAI_MODELS
 from duologue.runtime.gateway.settings import Settings
@@ -41,6 +42,7 @@ class House:
         metrics: for Prometheus.
         trouble: rung when the model failed a request.
         outage: whether the model is away at present.
+        model: which one it is.
         desk: knows the voices.
         uploads: files on their way in.
     """
@@ -53,6 +55,7 @@ class House:
     metrics: Metrics
     trouble: Trouble
     outage: Outage
+    model: ModelIdentity
     desk: VoiceDesk
     uploads: UploadRoom
 
@@ -118,7 +121,8 @@ def build_house(settings: Settings, client: Client, bundle_dir: Path | None = No
     metrics.show("http_uploads", "Files on their way in", lambda: uploads.num_taken)
     metrics.show("log_dropped_lines", "Lines that the log has lost", num_dropped_lines)
     metrics.show("http_draining", "Nothing new is taken", lambda: admission.is_draining)
-    desk, client = furnish_voices(settings, client, metrics, bundle_dir)
+    model = ModelIdentity()
+    desk, client = furnish_voices(settings, client, metrics, bundle_dir, model)
     return House(
         settings=settings,
         client=client,
@@ -128,6 +132,7 @@ def build_house(settings: Settings, client: Client, bundle_dir: Path | None = No
         metrics=metrics,
         trouble=Trouble(),
         outage=Outage(),
+        model=model,
         desk=desk,
         uploads=uploads,
     )

@@ -10,7 +10,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -42,6 +42,7 @@ class GatewayProcess:
         triton_metrics_url: str | None = None,
         bundle_dir: Path | None = None,
         grace_s: float = 10.0,
+        describe_model: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         """Describe the gateway; nothing runs before `start`.
 
@@ -51,12 +52,14 @@ class GatewayProcess:
             triton_metrics_url: shown together with the gateway's own metrics.
             bundle_dir: of the bundle that is served; without it, no voices can be added.
             grace_s: how long running streams may take when the gateway is stopped.
+            describe_model: gives engine and precision of a model that has come (back).
         """
         self._settings = settings.model_dump()
         self._grpc_url = grpc_url
         self._triton_metrics_url = triton_metrics_url
         self._bundle_dir = bundle_dir
         self._grace_s = grace_s
+        self._describe_model = describe_model
         self._process: subprocess.Popen[str] | None = None
         self._restarts: dict[str, int] = {}
         self._away: str | None = LOADING
@@ -122,7 +125,7 @@ class GatewayProcess:
     def model_back(self) -> None:
         """The model speaks again."""
         self._away = None
-        self._tell(back=True)
+        self._tell(back=dict(self._describe_model()))
 
     def count_restart(self, reason: str) -> None:
         """Show a restart in the metrics; a gateway that is started later shows it, too."""

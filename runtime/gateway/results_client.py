@@ -20,6 +20,7 @@ from duologue.runtime.gateway.connection import ChunkStream, Client
 from duologue.runtime.gateway.disk_threads import DiskThreads
 from duologue.runtime.gateway.faults import StorageError
 from duologue.runtime.gateway.metrics import Metrics
+from duologue.runtime.gateway.model_identity import ModelIdentity
 from duologue.runtime.gateway.results_cache import ResultsCache
 from duologue.runtime.gateway.results_format import pack_chunks, unpack_chunks
 from duologue.runtime.gateway.served_bundle import ServedBundle
@@ -40,7 +41,9 @@ PATIENCE_S = 2.0
 _PACE = ("deadline_s", "max_ahead_s")
 
 
-def result_key(script: str, options: Mapping[str, Any], bundle: ServedBundle) -> str | None:
+def result_key(
+    script: str, options: Mapping[str, Any], bundle: ServedBundle, model: str
+) -> str | None:
     """A name for all that decides about the model's audio, or None for audio left to chance.
 
     Args:
@@ -48,6 +51,7 @@ def result_key(script: str, options: Mapping[str, Any], bundle: ServedBundle) ->
         options: fields of `SpeechOptions`; voices are those of the bundle by name, others as
             codes.
         bundle: behind the server.
+        model: name of what makes the audio of it, see `ModelIdentity`.
     """
     if options.get("seed") is None:
         return None
@@ -59,6 +63,7 @@ def result_key(script: str, options: Mapping[str, Any], bundle: ServedBundle) ->
     facts = {
         "duologue": version("duologue"),
         "bundle": bundle.version,
+        "model": model,
         "turns": [(turn.speaker, turn.text) for turn in turns],
         "options": {name: value for name, value in kept.items() if value is not None},
         "voices": {speaker: _facts(v) for speaker, v in (options.get("voices") or {}).items()},
@@ -83,20 +88,27 @@ class ResultsClient:
         cache: of whole answers.
         bundle: behind the client.
         metrics: count hits and misses.
+        model: what the client reaches at present; None where nobody says so.
     """
 
     def __init__(
-        self, client: Client, cache: ResultsCache, bundle: ServedBundle, metrics: Metrics
+        self,
+        client: Client,
+        cache: ResultsCache,
+        bundle: ServedBundle,
+        metrics: Metrics,
+        model: ModelIdentity | None = None,
     ) -> None:
         self._client = client
         self._cache = cache
         self._bundle = bundle
         self._metrics = metrics
+        self._model = model or ModelIdentity()
         self._disk = DiskThreads("results")
 
     def stream(self, script: str, **options: Unpack[SpeechKwargs]) -> ChunkStream:
         """Speak a script, or give again what was spoken."""
-        key = result_key(script, options, self._bundle)
+        key = result_key(script, options, self._bundle, self._model.name)
         if key is None:
             return self._client.stream(script, **options)
         kept = _Kept(self._cache, self._disk, key)

@@ -7,10 +7,11 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -138,10 +139,15 @@ class GatewayServer:
         """
         self._call(lambda: self.house.outage.begin(reason))
 
-    def model_back(self) -> None:
-        """Let requests in again; it is ready when it has been asked once."""
+    def model_back(self, facts: Mapping[str, Any] | None = None) -> None:
+        """Let requests in again; it is ready when it has been asked once.
+
+        Args:
+            facts: engine and precision of what came back, see `ModelIdentity`.
+        """
 
         def welcome() -> None:
+            self.house.model.note(facts)
             self.house.outage.end()
             self.house.trouble.ring()
 

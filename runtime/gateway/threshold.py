@@ -99,8 +99,8 @@ class Threshold:
             limit = min(api.max_json_size, api.max_request_size)
             check_declared(length, limit)
             return await read_whole(receive, limit)
-        limit = self._house.settings.storage.max_voice_file_size + api.max_json_size
-        limit = min(limit, api.max_request_size)
+        files = self._house.settings.storage.max_voice_file_size + api.max_json_size
+        limit = min(files, api.max_request_size)
         check_declared(length, limit)
         if scope_of(scope["path"], scope["method"]) == SPEAK:
             self._house.admission.check()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from duologue.runtime.gateway.connection import Client
 from duologue.runtime.gateway.metrics import Metrics
+from duologue.runtime.gateway.model_identity import ModelIdentity
 from duologue.runtime.gateway.results_cache import DiskResults
 from duologue.runtime.gateway.results_client import ResultsClient
 from duologue.runtime.gateway.served_bundle import read_served_bundle
@@ -18,7 +19,11 @@ from duologue.runtime.places import results_dir, voices_dir
 
 
 def furnish_voices(
-    settings: Settings, client: Client, metrics: Metrics, bundle_dir: Path | None
+    settings: Settings,
+    client: Client,
+    metrics: Metrics,
+    bundle_dir: Path | None,
+    model: ModelIdentity,
 ) -> tuple[VoiceDesk, Client]:
     """The desk of the voices, and a client that knows them and remembers results.
 
@@ -27,6 +32,7 @@ def furnish_voices(
         client: that makes the audio.
         metrics: count hits and misses.
         bundle_dir: of the bundle behind the client; None takes no voices and keeps no results.
+        model: what the client reaches at present.
 
     Raises:
         ConfigError: no bundle is there, or its voices cannot be read.
@@ -47,5 +53,5 @@ def furnish_voices(
     if bundle is not None and cache.enabled:
         folder = storage.cache_dir or results_dir()
         results = DiskResults(folder, max_bytes=cache.max_size, ttl_s=cache.ttl)
-        client = ResultsClient(client, results, bundle, metrics)
+        client = ResultsClient(client, results, bundle, metrics, model)
     return desk, VoicesClient(client, desk)

@@ -36,8 +36,10 @@ def cache(tmp_path: Path) -> Iterator[DiskResults]:
     opened.close()
 
 
-def key(script: str = SCRIPT, bundle: ServedBundle = BUNDLE, **options: Any) -> str | None:
-    return result_key(script, {"seed": 1, **options}, bundle)
+def key(
+    script: str = SCRIPT, bundle: ServedBundle = BUNDLE, model: str = "onnx", **options: Any
+) -> str | None:
+    return result_key(script, {"seed": 1, **options}, bundle, model)
 
 
 def voice(seed: int, transcript: str = "Said before.") -> Voice:
@@ -74,6 +76,7 @@ def test_everything_that_changes_the_audio_changes_the_key() -> None:
         key(voices={2: voice(1)}),
         key(voices={1: voice(1, "Other words.")}),
         key(bundle=other),
+        key(model="torch"),
     ]
     assert None not in keys
     assert len(set(keys)) == len(keys)
