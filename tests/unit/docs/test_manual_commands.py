@@ -45,6 +45,10 @@ TESTED = {
         "tests/integration/test_train_lm.py",
         "finetune.finetune",
     ),
+    r"python -m duologue\.benchmarks\.engine\.device_check ": (
+        "tests/integration/test_device_bench.py",
+        "device_check.main",
+    ),
     r"python -m duologue\.build_engines\.bundle_voices ": (
         "tests/integration/test_preset_voices.py",
         "bundle_voices",
