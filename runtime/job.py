@@ -12,6 +12,9 @@ from duologue.runtime.lm.sequence import Sequence
 from duologue.runtime.passes import Passes
 from duologue.runtime.stream import SpeechStream
 
+# 62 kB as 16 bits: with all that goes beside it, a message stays below 64 KiB, which is what
+# buffers on the way are made for.
+MAX_CHUNK_SAMPLES = 31_000
 _FIRST_CAPACITY = 256
 
 
@@ -106,6 +109,17 @@ class Job:
         self._put(final, window.first_frame, window.is_last)
 
     def _put(self, samples: FloatArray, first_frame: int, is_last: bool) -> None:
+        """Hand out samples, in chunks of about the same size where one would be too large."""
+        width = self._samples_per_frame
+        num_frames = -(-len(samples) // width)
+        num_chunks = -(-num_frames // max(1, MAX_CHUNK_SAMPLES // width))
+        step = -(-num_frames // num_chunks) if num_chunks else 1
+        for frame in range(0, num_frames or 1, step):
+            piece = samples[frame * width : (frame + step) * width]
+            is_end = is_last and frame + step >= num_frames
+            self._put_chunk(piece, first_frame + frame, is_end)
+
+    def _put_chunk(self, samples: FloatArray, first_frame: int, is_last: bool) -> None:
         script, passes = self.stream.script, self._passes
         turn = passes.turn_at(first_frame)
         chunk = PcmChunk(

@@ -96,7 +96,7 @@ class Threshold:
         api, headers = self._house.settings.api, Headers(scope=scope)
         length = headers.get("content-length", "0")
         if not (_kind_of(headers) == _FILES and takes_files(scope["path"], scope["method"])):
-            limit = min(api.max_json_size, api.max_request_size)
+            limit: int = min(api.max_json_size, api.max_request_size)
             check_declared(length, limit)
             return await read_whole(receive, limit)
         files = self._house.settings.storage.max_voice_file_size + api.max_json_size

@@ -155,4 +155,5 @@ def test_f18_no_message_is_large(server: LiveServe, judge: Judge) -> None:
     with DialogueClient(server.facts["grpc_url"]) as client:
         sizes = [chunk.samples.nbytes for chunk in client.stream(SCRIPT, seed=1, max_frames=600)]
     largest = max(sizes) / 1024
-    judge("F18", "chunks <= 4 MB of gRPC", f"{largest:.0f} KiB", max(sizes) <= 4 * 2**20)
+    # Beside the samples, a message has tensors of a few hundred bytes.
+    judge("F18", "chunks < 64 KiB", f"{largest:.0f} KiB", max(sizes) + 1024 <= 64 * 2**10)
