@@ -11,6 +11,7 @@ Few calls on large arrays: at one stream, a step's time is the number of calls i
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass
 
@@ -60,10 +61,12 @@ class Candidates:
     Attributes:
         ids: [R, C].
         scores: [R, C]; -inf where a row has fewer than C candidates.
+        mass: [R, C], running sums of `weights` up to the last candidate, if they are known.
     """
 
     ids: IntArray
     scores: FloatArray
+    mass: npt.NDArray[np.float64] | None = None
 
     @property
     def weights(self) -> npt.NDArray[np.float64]:
@@ -75,10 +78,10 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoreBlock:
-    """Scores of channels with equally large vocabularies.
+    """Scores of channels with vocabularies of one width.
 
     Attributes:
-        rows: [R'], places of the rows among all R.
+        rows: [R'], places of the rows among all R, rising.
         scores: [R', V] float32, forbidden ids at -inf already; each row has a finite one.
         seen: [R', V], True where the id stands in the history of the row; None: nowhere.
     """
@@ -95,23 +98,16 @@ def find_candidates(blocks: Rows[ScoreBlock], table: SamplingTable) -> Candidate
         blocks: they hold each of R rows once.
         table: settings of the R rows.
     """
-    survivors = [_likely_ids(block, table[block.rows]) for block in blocks]
-    num_columns = max(int(each.counts.max()) for each in survivors)
-    scores = np.full((len(table), num_columns), _NOTHING)
-    ids = np.zeros(scores.shape, dtype=np.int64)
-    for block, each in zip(blocks, survivors, strict=True):
-        first = np.cumsum(each.counts) - each.counts
-        places = np.arange(len(each.rows)) - first[each.rows]
-        rows = block.rows[each.rows]
-        scores[rows, places] = each.scores
-        ids[rows, places] = each.ids
+    settings = _read(table.tobytes())
+    ids, scores = _likely_ids(blocks, table)
     row = np.arange(len(table))[:, None]
     order = np.argsort(-scores, axis=1, kind="stable")
     ids, scores = ids[row, order], scores[row, order]
     # Ties with the k-th best stay, as in the source.
-    place = np.minimum(table[:, _TOP_K, None], num_columns).astype(np.int64) - 1
+    place = np.minimum(settings.top_k, scores.shape[1]).astype(np.int64) - 1
     scores = np.where(scores < scores[row, place], _NOTHING, scores)
-    return _keep_top_p(Candidates(ids, scores), table[:, _TOP_P, None])
+    candidates = Candidates(ids, scores)
+    return _keep_top_p(candidates, settings.top_p) if settings.has_top_p else candidates
 
 
 def process_scores(
@@ -138,47 +134,93 @@ def draw(candidates: Candidates, uniforms: npt.NDArray[np.float64]) -> IntArray:
     Returns:
         [R] ids.
     """
-    # A running sum adds left to right, so trailing columns of weight 0 change nothing.
-    mass = np.cumsum(candidates.weights, axis=1)
-    place = (mass <= uniforms[:, None] * mass[:, -1:]).sum(axis=1)
+    # A running sum adds left to right, so what stands behind the last candidate changes nothing.
+    mass = candidates.mass
+    if mass is None:
+        mass = np.cumsum(candidates.weights, axis=1)
+    row = np.arange(len(mass))
     last = (candidates.scores > _NOTHING).sum(axis=1) - 1
-    chosen: IntArray = candidates.ids[np.arange(len(place)), np.minimum(place, last)]
+    place = (mass <= (uniforms * mass[row, last])[:, None]).sum(axis=1)
+    chosen: IntArray = candidates.ids[row, np.minimum(place, last)]
     return chosen
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Survivors:
-    """Ids of a block that may be among the k best of their row, row by row, by rising id."""
+class _Settings:
+    """A `SamplingTable` as the processors use it.
 
-    rows: IntArray
-    ids: IntArray
-    scores: FloatArray
-    counts: IntArray
+    Attributes:
+        penalty, temperature, top_k, top_p: columns [R, 1].
+        largest_k: the largest number that any row keeps.
+        has_top_p: whether a row has a limit there.
+    """
+
+    penalty: FloatArray
+    temperature: FloatArray
+    top_k: npt.NDArray[np.float64]
+    top_p: npt.NDArray[np.float64]
+    largest_k: float
+    has_top_p: bool
 
 
-def _likely_ids(block: ScoreBlock, settings: SamplingTable) -> _Survivors:
+@functools.lru_cache(maxsize=64)
+def _read(table: bytes) -> _Settings:
+    """Read a table once; keyed by its bytes, since the same settings come in every step."""
+    columns = np.frombuffer(table).reshape(-1, _DO_SAMPLE + 1, 1)
+    return _Settings(
+        penalty=columns[:, _PENALTY].astype(np.float32),
+        temperature=columns[:, _TEMPERATURE].astype(np.float32),
+        top_k=columns[:, _TOP_K],
+        top_p=columns[:, _TOP_P],
+        largest_k=float(columns[:, _TOP_K].max()),
+        has_top_p=bool((columns[:, _TOP_P] < 1.0).any()),
+    )
+
+
+def _likely_ids(blocks: Rows[ScoreBlock], table: SamplingTable) -> tuple[IntArray, FloatArray]:
+    """Ids [R, C] that may be among the k best of their row, by rising id, and their scores.
+
+    Scores behind the last of a row are -inf.
+    """
+    if len(blocks) == 1:
+        return _likely_ids_of(blocks[0], _read(table.tobytes()))
+    found = [_likely_ids_of(block, _read(table[block.rows].tobytes())) for block in blocks]
+    shape = (len(table), max(ids.shape[1] for ids, _ in found))
+    ids, scores = np.zeros(shape, dtype=np.int64), np.full(shape, _NOTHING)
+    for block, (some_ids, some_scores) in zip(blocks, found, strict=True):
+        ids[block.rows, : some_ids.shape[1]] = some_ids
+        scores[block.rows, : some_ids.shape[1]] = some_scores
+    return ids, scores
+
+
+def _likely_ids_of(block: ScoreBlock, settings: _Settings) -> tuple[IntArray, FloatArray]:
     """Penalise, apply the temperature, and leave out what is certainly not in the top k."""
-    scores, vocab_size = block.scores, block.scores.shape[1]
-    narrow = settings[:, :_TOP_K].astype(np.float32)
+    scores, (num_rows, vocab_size) = block.scores, block.scores.shape
     if block.seen is not None:
-        penalty = narrow[:, _PENALTY, None]
-        penalised = np.where(scores < 0, scores * penalty, scores / penalty)
+        penalised = np.where(scores < 0, scores * settings.penalty, scores / settings.penalty)
         scores = np.where(block.seen, penalised, scores)
-    scores = scores / narrow[:, _TEMPERATURE, None]
-    flat = np.flatnonzero(scores >= _bounds(scores, settings[:, _TOP_K, None]))
+    scores = scores / settings.temperature
+    flat = np.flatnonzero(scores >= _bounds(scores, settings))
     rows = flat // vocab_size
-    counts = np.bincount(rows, minlength=len(scores))
-    return _Survivors(rows, flat - rows * vocab_size, scores.ravel()[flat], counts)
+    counts = np.bincount(rows, minlength=num_rows)
+    is_filled = np.arange(counts.max()) < counts[:, None]
+    ids, likely = np.zeros(is_filled.shape, dtype=np.int64), np.full(is_filled.shape, _NOTHING)
+    ids[is_filled] = flat - rows * vocab_size
+    likely[is_filled] = scores.ravel()[flat]
+    return ids, likely
 
 
-def _bounds(scores: FloatArray, top_k: npt.NDArray[np.float64]) -> FloatArray:
+def _bounds(scores: FloatArray, settings: _Settings) -> FloatArray:
     """[R, 1]: what an id of the top k reaches; finite, so that nothing forbidden does."""
-    is_limited = top_k < scores.shape[1]
+    vocab_size = scores.shape[1]
+    if settings.largest_k < vocab_size:
+        return np.maximum(_bound_of_kth_best(scores, int(settings.largest_k)), _LOWEST)
+    is_limited = settings.top_k < vocab_size
     lowest = np.full((len(scores), 1), _LOWEST)
     if not is_limited.any():
         return lowest
-    bound = np.maximum(_bound_of_kth_best(scores, int(top_k[is_limited].max())), _LOWEST)
-    return bound if is_limited.all() else np.where(is_limited, bound, lowest)
+    bound = _bound_of_kth_best(scores, int(settings.top_k[is_limited].max()))
+    return np.where(is_limited, np.maximum(bound, _LOWEST), lowest)
 
 
 def _bound_of_kth_best(scores: FloatArray, k: int) -> FloatArray:
@@ -200,11 +242,9 @@ def _bound_of_kth_best(scores: FloatArray, k: int) -> FloatArray:
 
 def _keep_top_p(candidates: Candidates, top_p: npt.NDArray[np.float64]) -> Candidates:
     """Keep the likeliest ids until their probabilities reach p; at least one stays."""
-    if (top_p >= 1.0).all():
-        return candidates
     mass = np.cumsum(candidates.weights, axis=1)
     scores = candidates.scores.copy()
     # An id goes when the ids from the least likely up to it hold at most 1 - p together.
     drop = (mass[:, :-1] >= top_p * mass[:, -1:]) & (top_p < 1.0)
     scores[:, 1:][drop] = _NOTHING
-    return Candidates(candidates.ids, scores)
+    return Candidates(candidates.ids, scores, mass)

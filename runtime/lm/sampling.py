@@ -10,9 +10,11 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Sequence as Rows
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from duologue.runtime.core import (
     ChannelSampling,
@@ -30,6 +32,8 @@ from duologue.runtime.lm.processors import (
     find_candidates,
 )
 from duologue.runtime.lm.sequence import Sequence
+
+_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
 def resolve_sampling(
@@ -84,11 +88,8 @@ def choose(logits: Logits, sequences: Rows[Sequence]) -> IntArray:
     Returns:
         [B, K] ids, before forcing and draining.
     """
-    values = logits.values.copy()
-    for row, sequence in zip(values, sequences, strict=True):
-        row[sequence.banned_columns] = -np.inf
     table = np.concatenate([sequence.sampling_table for sequence in sequences])
-    blocks = _blocks(values, logits.offsets, sequences)
+    blocks = _blocks(logits, sequences)
     is_drawn = does_sample(table)
     if not is_drawn.any() and all(block.seen is None for block in blocks):
         # Temperature, top-k and top-p never move the best id.
@@ -112,30 +113,76 @@ def sound_rows(logits: Logits) -> BoolArray:
     return sound
 
 
-def _blocks(
-    values: FloatArray, offsets: tuple[int, ...], sequences: Rows[Sequence]
-) -> list[ScoreBlock]:
-    """The channels of all sequences, by size of vocabulary; row b * K + c is channel c of b."""
-    num_rows, num_channels = len(values), len(offsets) - 1
-    has_history = any(sequence.seen is not None for sequence in sequences)
-    blocks = []
-    for first, stop in _equal_runs(offsets):
-        begin, end = offsets[first], offsets[stop]
-        rows = np.arange(num_rows)[:, None] * num_channels + np.arange(first, stop)
-        scores = values[:, begin:end].reshape(rows.size, -1)
-        seen = _seen(sequences, begin, end).reshape(scores.shape) if has_history else None
-        blocks.append(ScoreBlock(rows.ravel(), scores, seen))
-    return blocks
+@dataclass(frozen=True, slots=True, eq=False)
+class _Layout:
+    """Where the columns of the logits lie when channels with like vocabularies form a matrix.
+
+    Few calls on filled up rows are faster than more calls on exact ones.
+
+    Attributes:
+        num_columns: of all matrices side by side.
+        places: [sum(V_c)], the column there of each column of the logits.
+        runs: (first channel, next channel, first column, width of a row) of each matrix.
+        moves: (from, to, channels, vocabulary, width) of neighbours with equal vocabularies.
+    """
+
+    num_columns: int
+    places: IntArray
+    runs: list[tuple[int, int, int, int]]
+    moves: list[tuple[int, int, int, int, int]]
+
+    def lay_out(self, values: npt.NDArray[_Scalar], fill: float) -> npt.NDArray[_Scalar]:
+        """Columns [B, sum(V_c)] as they lie here; `fill` stands behind the shorter rows."""
+        num_rows = len(values)
+        laid = np.full((num_rows, self.num_columns), fill, dtype=values.dtype)
+        for source, target, channels, size, width in self.moves:
+            rows = laid[:, target : target + channels * width].reshape(num_rows, channels, width)
+            columns = values[:, source : source + channels * size]
+            rows[:, :, :size] = columns.reshape(num_rows, channels, size)
+        return laid
 
 
 @functools.lru_cache
-def _equal_runs(offsets: tuple[int, ...]) -> list[tuple[int, int]]:
-    """Runs of neighbouring channels with equally large vocabularies."""
-    sizes = np.diff(offsets)
-    borders = [0, *(np.flatnonzero(np.diff(sizes)) + 1).tolist(), len(sizes)]
-    return list(itertools.pairwise(borders))
+def _layout(offsets: tuple[int, ...]) -> _Layout:
+    """Channels stand together while their vocabularies differ by a factor of two at most."""
+    sizes = np.diff(offsets).tolist()
+    borders = [0]
+    for channel, size in enumerate(sizes):
+        run = [*sizes[borders[-1] : channel], size]
+        if max(run) > 2 * min(run):
+            borders.append(channel)
+    column, runs, moves, places = 0, [], [], []
+    for first, stop in itertools.pairwise([*borders, len(sizes)]):
+        width = max(sizes[first:stop])
+        runs.append((first, stop, column, width))
+        for size, channels in itertools.groupby(range(first, stop), sizes.__getitem__):
+            same = list(channels)
+            moves.append((offsets[same[0]], column, len(same), size, width))
+            places += [np.arange(size) + column + width * place for place in range(len(same))]
+            column += len(same) * width
+    return _Layout(column, np.concatenate(places), runs, moves)
 
 
-def _seen(sequences: Rows[Sequence], begin: int, end: int) -> BoolArray:
-    nothing = np.zeros(end - begin, dtype=np.bool_)
-    return np.stack([nothing if s.seen is None else s.seen[begin:end] for s in sequences])
+def _blocks(logits: Logits, sequences: Rows[Sequence]) -> list[ScoreBlock]:
+    """The channels of all sequences, by size of vocabulary; row b * K + c is channel c of b."""
+    layout, num_channels = _layout(logits.offsets), len(logits.offsets) - 1
+    scores, seen = layout.lay_out(logits.values, -np.inf), _seen(sequences, logits.offsets[-1])
+    for row, sequence in zip(scores, sequences, strict=True):
+        row[layout.places[sequence.banned_columns]] = -np.inf
+    laid_seen = None if seen is None else layout.lay_out(seen, False)
+    rows = np.arange(len(scores) * num_channels).reshape(-1, num_channels)
+    blocks = []
+    for first, stop, column, width in layout.runs:
+        columns = slice(column, column + (stop - first) * width)
+        is_seen = None if laid_seen is None else laid_seen[:, columns].reshape(-1, width)
+        some = scores[:, columns].reshape(-1, width)
+        blocks.append(ScoreBlock(rows[:, first:stop].ravel(), some, is_seen))
+    return blocks
+
+
+def _seen(sequences: Rows[Sequence], num_columns: int) -> BoolArray | None:
+    """[B, sum(V_c)], or None where nobody penalises repetition."""
+    if all(sequence.seen is None for sequence in sequences):
+        return None
+    nothing = np.zeros(num_columns, dtype=np.bool_)
+    return np.stack([nothing if s.seen is None else s.seen for s in sequences])

@@ -13,7 +13,8 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
-from duologue.runtime.core import ChannelSampling, SamplingOverrides
+from duologue.runtime.config import LmConfig, TokenIds
+from duologue.runtime.core import ChannelSampling, Logits, SamplingOverrides
 from duologue.runtime.errors import RequestError
 from duologue.runtime.lm.draws import SeededDraws
 from duologue.runtime.lm.processors import (
@@ -24,7 +25,8 @@ from duologue.runtime.lm.processors import (
     process_scores,
     sampling_table,
 )
-from duologue.runtime.lm.sampling import resolve_sampling
+from duologue.runtime.lm.sampling import choose, resolve_sampling
+from duologue.runtime.lm.sequence import Sequence, new_sequence
 
 VOCAB = 40
 settings_of_a_channel = st.builds(
@@ -111,6 +113,53 @@ def test_a_row_does_not_depend_on_the_block_that_it_stands_in(
     )
     together = _candidates(scores, channels)
     np.testing.assert_array_equal(draw(apart, uniforms), draw(together, uniforms))
+
+
+def _sequences(sizes: list[int], channels: list[ChannelSampling], count: int) -> list[Sequence]:
+    lm = LmConfig(tuple(sizes), tuple(range(len(sizes))), 2, 2, 1, 1, 1, 2)
+    tokens = TokenIds(speech_start=0, speech_stop=6, end_of_speech=6, pad=7, speech_pad=3, eos=(7,))
+    return [
+        new_sequence(
+            np.full((9, len(sizes)), seed),
+            lm=lm,
+            tokens=tokens,
+            sampling=tuple(channels),
+            seed=seed,
+            max_frames=50,
+            min_frames=1,
+            max_rows=100,
+            codebook_size=5,
+        )
+        for seed in range(count)
+    ]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(8, 300), settings_of_a_channel), min_size=1, max_size=6),
+    st.integers(0, 2**32 - 1),
+)
+def test_channels_of_any_sizes_are_chosen_as_if_each_stood_alone(
+    channels: list[tuple[int, ChannelSampling]], seed: int
+) -> None:
+    sizes, sampling = [size for size, _ in channels], [one for _, one in channels]
+    sequences = _sequences(sizes, sampling, 3)
+    offsets = (0, *np.cumsum(sizes).tolist())
+    values = np.random.default_rng(seed).normal(0, 3, (3, offsets[-1])).round(1)
+    logits = Logits(values.astype(np.float32), offsets)
+    chosen = choose(logits, sequences)
+    for row, sequence in enumerate(sequences):
+        for channel, one in enumerate(sampling):
+            scores = logits.channel(channel)[row : row + 1].copy()
+            banned = [place for banned, place in sequence.state.forbidden() if banned == channel]
+            scores[:, banned] = -np.inf
+            seen = None
+            if sequence.seen is not None:
+                seen = sequence.seen[None, offsets[channel] : offsets[channel + 1]]
+            block = ScoreBlock(np.arange(1), scores, seen)
+            alone = find_candidates([block], sampling_table([one]))
+            uniform = sequence.draws.row(0)[channel : channel + 1]
+            assert draw(alone, uniform)[0] == chosen[row, channel]
 
 
 def test_draws_follow_the_probabilities() -> None:
