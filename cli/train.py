@@ -10,6 +10,7 @@ import typer
 
 from duologue.cli.errors import reports_errors
 from duologue.cli.options import NormalizationChoice
+from duologue.cli.train_eval import compare, evaluate
 
 train = typer.Typer(
     help="Train models: prepare data, then the language model or the codec, then measure.",
@@ -146,46 +147,5 @@ def codec(
     typer.echo(f"{out}")
 
 
-@train.command(name="eval")
-@reports_errors
-def evaluate(
-    ctx: typer.Context,
-    references: Annotated[
-        Path, typer.Argument(help="Folder of dialogues spoken by known voices (speech_data).")
-    ],
-    out: OutOption,
-    bundle: Annotated[str, typer.Option(metavar="BUNDLE", help="Who speaks.")] = "default",
-    prefix: Annotated[str, typer.Option(help="Only dialogues whose id begins so.")] = "test-",
-    limit: Annotated[int | None, typer.Option(min=2, help="At most so many.")] = 200,
-    voice: Annotated[
-        list[str] | None,
-        typer.Option(help="Only dialogues in which these voices speak; once per speaker."),
-    ] = None,
-    greedy: Annotated[bool, typer.Option("--greedy", help="Do not sample.")] = False,
-    trainer_state: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="For the loss curve.")
-    ] = None,
-) -> None:
-    """Measure a bundle: words, voices, durations and clicks, against reference speech."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from duologue.finetune.evaluate.report import as_table
-    from duologue.finetune.evaluate.run import EvaluationRun
-    from duologue.finetune.evaluate.run import evaluate as run
-
-    plan = EvaluationRun(
-        bundle,
-        references,
-        out,
-        prefix,
-        limit,
-        voices=tuple(voice) if voice else None,
-        greedy=greedy,
-        trainer_state=trainer_state,
-    )
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("speaking", total=None)
-        measures = run(plan, lambda done, total: progress.update(task, completed=done, total=total))
-    typer.echo(as_table(measures), nl=False)
+train.command(name="eval")(evaluate)
+train.command()(compare)

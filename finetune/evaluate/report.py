@@ -8,7 +8,6 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from duologue.finetune.errors import DataError
 from duologue.finetune.evaluate.measures import Generated, Measures, Rendering
 from duologue.finetune.evaluate.spectrum import HOP_S, log_mel
 
@@ -43,33 +42,6 @@ def as_table(measures: Measures) -> str:
     return "\n".join(lines) + "\n"
 
 
-def plot_loss(trainer_state: Path, picture: Path) -> None:
-    """Draw training and evaluation loss over the steps.
-
-    Args:
-        trainer_state: `trainer_state.json` of a run or of a checkpoint.
-        picture: the file, e.g. a `.png`.
-
-    Raises:
-        DataError: the state cannot be read.
-    """
-    from matplotlib.figure import Figure
-
-    try:
-        history = json.loads(trainer_state.read_text(encoding="utf-8"))["log_history"]
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{trainer_state} cannot be read: {error!r}") from error
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    for name in ("loss", "eval_loss", "loss_channel_0", "eval_loss_channel_0"):
-        points = [(entry["step"], entry[name]) for entry in history if name in entry]
-        if points:
-            axes.plot(*zip(*points, strict=True), label=name.replace("_", " "))
-    axes.set(xlabel="step", ylabel="loss in nats")
-    axes.legend()
-    figure.savefig(picture)
-
-
 def plot_spectra(
     references: Sequence[Rendering], generated: Sequence[Generated], picture: Path
 ) -> None:
@@ -82,7 +54,7 @@ def plot_spectra(
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 2.2 * len(references)), layout="constrained")
+    figure = Figure(figsize=(9, 1.8 * len(references)), layout="constrained")
     rows = figure.subplots(len(references), 2, squeeze=False, sharey=True)
     for axes, reference, speech in zip(rows, references, generated, strict=True):
         waves = (

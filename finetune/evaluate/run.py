@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from duologue.finetune.evaluate.measures import Generated, Measures, fit_speakers, measure
+from duologue.finetune.evaluate.chunks import join_chunks
+from duologue.finetune.evaluate.loss_curve import join_runs, plot_curve
+from duologue.finetune.evaluate.measures import Measures, fit_speakers, measure
 from duologue.finetune.evaluate.measures import Rendering as Reference
 from duologue.finetune.evaluate.renderings import (
     has_generated,
@@ -17,8 +17,8 @@ from duologue.finetune.evaluate.renderings import (
     read_renderings,
     write_generated,
 )
-from duologue.finetune.evaluate.report import plot_loss, plot_spectra, write_report
-from duologue.runtime.core import FinishReason, PcmChunk, SamplingOverrides
+from duologue.finetune.evaluate.report import plot_spectra, write_report
+from duologue.runtime.core import SamplingOverrides
 from duologue.runtime.synthesizer import Synthesizer
 
 _NUM_PICTURES = 4
@@ -71,19 +71,8 @@ def evaluate(run: EvaluationRun, on_progress: Callable[[int, int], None]) -> Mea
     shown = slice(_NUM_PICTURES)
     plot_spectra(references[shown], generated[shown], run.out_dir / "spectra.png")
     if run.trainer_state is not None:
-        plot_loss(run.trainer_state, run.out_dir / "loss.png")
+        plot_curve(join_runs([run.trainer_state]), run.out_dir / "loss.png")
     return measures
-
-
-def join_chunks(chunks: Sequence[PcmChunk]) -> Generated:
-    """A whole stream, with the places at which its chunks begin."""
-    last = chunks[-1]
-    return Generated(
-        samples=np.concatenate([chunk.samples for chunk in chunks]),
-        sample_rate_hz=last.sample_rate_hz,
-        is_runaway=last.finish_reason is FinishReason.LENGTH,
-        chunk_starts=tuple(chunk.first_sample for chunk in chunks),
-    )
 
 
 def _speak_missing(

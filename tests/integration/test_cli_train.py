@@ -79,7 +79,7 @@ def test_codes_become_data_and_data_a_checkpoint(
     [
         (["lm", "--data", "none", "--out", "x", "--from-config", "tiny"], "is no folder"),
         (["lm", "--data", "none", "--out", "x"], "either a model to begin with, or the shape"),
-        (["eval", "none", "--out", "x"], "has no dialogues.jsonl"),
+        (["compare", "none", "--out", "x"], "has no dialogues.jsonl"),
         (["prepare", "none.jsonl", "--model", "none", "--out", "x"], "config.json is missing"),
     ],
 )

@@ -14,7 +14,7 @@ from duologue.finetune.evaluate.renderings import (
     read_renderings,
     write_generated,
 )
-from duologue.finetune.evaluate.report import plot_loss, plot_spectra, write_report
+from duologue.finetune.evaluate.report import plot_spectra, write_report
 from duologue.runtime.core import FloatArray, TurnTime
 
 RATE_HZ = 16_000
@@ -76,14 +76,8 @@ def test_the_report_can_be_read_and_seen(tmp_path: Path) -> None:
     assert "| identified by DTW, out of all | 100.0% |" in table
     read = json.loads((tmp_path / "measures.json").read_text())
     assert set(read) == {field.name for field in dataclasses.fields(measures)}
-    state = tmp_path / "trainer_state.json"
-    state.write_text(json.dumps({"log_history": [{"step": 1, "loss": 2.0}, {"step": 2}]}))
-    plot_loss(state, tmp_path / "loss.png")
     plot_spectra(REFERENCES[:2], _perfect()[:2], tmp_path / "spectra.png")
-    for name in ("loss.png", "spectra.png"):
-        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(DataError, match="cannot be read"):
-        plot_loss(tmp_path / "none.json", tmp_path / "loss.png")
+    assert (tmp_path / "spectra.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_dialogues_and_speech_come_back_from_their_folders(tmp_path: Path) -> None:
