@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -q
 TORCH ?= torch==2.13.0
 PYTEST := $(BIN)/pytest -q -n 2
 
-.PHONY: talk test quick dev lint types unit golden integration triton faults faults-short soak wheel deploy-test docs clean
+.PHONY: talk test quick dev lint types unit golden integration triton faults faults-short soak wheel deploy-test eval docs clean
 
 talk: $(VENV)/.talk
 	$(BIN)/duologue say examples/dialogue.txt -o talk.wav
@@ -56,6 +56,10 @@ soak: $(VENV)/.dev
 # The whole AutoDL deployment with real packages; minutes, and a network for the packing.
 deploy-test: $(VENV)/.dev
 	.ci/check_autodl.sh
+
+# All that is promised of the default voice, measured with espeak-ng's help; writes it into its card.
+eval: $(VENV)/.dev
+	$(BIN)/duologue train eval --bundle default --out out/eval --card models/default $(EVAL)
 
 wheel: $(VENV)/.dev
 	$(BIN)/python .ci/check_wheel.py

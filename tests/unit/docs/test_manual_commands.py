@@ -66,6 +66,7 @@ NEEDS = {
     r"docker ": "Docker|docker",
     r"docker/prove\.sh": "package index",
     r"cp docker/\.env\.example ": "Docker",
+    r"make eval$": "espeak-ng",
     r"make (talk|test|quick|dev|docs)": "sets everything up|make dev|everything into",
     r"\S*duologue build --lm path/to/MOSS": "MOSS-TTSD",
     r"\S*duologue serve --bundle bundles/moss$": "MOSS-TTSD",
