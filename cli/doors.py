@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from duologue.runtime.supervisor.charges import FrontDoor, SpeechServer
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from typing_extensions import Unpack
 
     from duologue.cli.player import Player
     from duologue.client.types import AudioChunk, SpeechKwargs
+    from duologue.runtime.codec.base import Codec
     from duologue.runtime.core import PcmChunk, SpeechRequest
     from duologue.runtime.gateway.settings import Settings
 
@@ -42,6 +45,14 @@ class Client(Protocol):
 
     def close(self) -> None:
         """Close the connection."""
+        ...
+
+
+class Encoder(Client, Protocol):
+    """A connection over gRPC, which can also make voices."""
+
+    def encode(self, samples: npt.ArrayLike) -> npt.NDArray[np.int32]:
+        """Reference audio, mono at the codec's input rate, as codes [K, T]."""
         ...
 
 
@@ -118,6 +129,11 @@ class RuntimeStream(Protocol):
 
 class Synthesizer(Protocol):
     """Speech in this process, such as `duologue.runtime.synthesizer.Synthesizer`."""
+
+    @property
+    def codec(self) -> Codec:
+        """For those who encode voices themselves."""
+        ...
 
     def submit(self, request: SpeechRequest) -> RuntimeStream:
         """Begin to speak."""

@@ -132,8 +132,9 @@ def say(
 
     words = _read_script(script, text)
     _check_out(out)
+    voices = read_voices(voice or ())
     options = SpeechOptions(
-        voices=read_voices(voice or ()),
+        voices=voices,
         seed=seed,
         greedy=greedy,
         normalization=normalize.value,
@@ -142,7 +143,7 @@ def say(
         max_frames=max_frames,
     )
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    choice = SourceChoice(server, bundle, engine.value, api_key)
+    choice = SourceChoice(server, bundle, engine.value, api_key, voices)
     player = _find_player(ctx.obj, out, console) if play else None
     apart = None if tracks is None else Tracks(tracks, words)
     _speak(words, options, choice, ctx.obj, out, player, apart, console, as_json)

@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, cast
 
-from duologue.cli.doors import Client, Doors, RuntimeStream, Synthesizer
+from duologue.cli.doors import Client, Doors, Encoder, RuntimeStream, Synthesizer
+from duologue.cli.own_voices import find_voices
 
 if TYPE_CHECKING:
-    from duologue.client.types import AudioChunk, SpeechOptions
+    from duologue.client.types import AudioChunk, SpeechOptions, Voice
     from duologue.runtime.core import PcmChunk, SpeechRequest
 
 SpeechSource = Callable[[str, "SpeechOptions"], "Generator[AudioChunk, None, None]"]
@@ -27,12 +28,14 @@ class SourceChoice:
         bundle: "default" or a folder, for a server of our own.
         engine: "auto", "onnx", "torch" or "trtllm", for a server of our own.
         api_key: for a running server.
+        voices: speaker -> name; looked up here for a server of our own, and by a running one.
     """
 
     server: str | None
     bundle: str
     engine: str
     api_key: str | None = None
+    voices: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,9 @@ def open_source(
         choice: the command line.
         doors: the rest of the house.
         say: takes a line for the person at the terminal.
+
+    Raises:
+        VoiceError: nobody goes by a name that is asked for; nothing was started then.
     """
     with contextlib.ExitStack() as stack:
         if choice.server is not None:
@@ -70,22 +76,28 @@ def open_source(
         from duologue.runtime.config import Bundle
 
         bundle_dir = doors.resolve_bundle(choice.bundle)
-        is_trained = Bundle.load(bundle_dir).trained
+        bundle = Bundle.load(bundle_dir)
+        is_trained = bundle.trained
+        own = stack.enter_context(find_voices(choice.voices, bundle, bundle_dir))
         reason = doors.why_not_embedded()
         if reason is None:
             say("starting a Triton server on this machine")
             server = stack.enter_context(doors.start_server(bundle_dir, engine=choice.engine))
             client = stack.enter_context(contextlib.closing(doors.connect(server.grpc_url)))
-            yield OpenSource("embedded", _speaker(client), is_trained)
+            # It is our own, and so reached over gRPC, where voices can be encoded.
+            voices = own.encoded(lambda samples: cast("Encoder", client).encode(samples))
+            yield OpenSource("embedded", _speaker(client, voices), is_trained)
             return
         say(f"without a Triton server: {reason}")
         synthesizer = doors.load_synthesizer(bundle_dir, engine=choice.engine)
         stack.enter_context(contextlib.closing(synthesizer))
-        yield OpenSource("in_process", _in_process_speaker(synthesizer), is_trained)
+        voices = own.encoded(lambda samples: synthesizer.codec.encode(samples))
+        yield OpenSource("in_process", _in_process_speaker(synthesizer, voices), is_trained)
 
 
-def _speaker(client: Client) -> SpeechSource:
+def _speaker(client: Client, voices: Mapping[int, Voice] | None = None) -> SpeechSource:
     def speak(script: str, options: SpeechOptions) -> Generator[AudioChunk, None, None]:
+        options = dataclasses.replace(options, voices={**options.voices, **(voices or {})})
         fields = dataclasses.fields(options)
         stream = client.stream(script, **{f.name: getattr(options, f.name) for f in fields})
         with contextlib.closing(stream):
@@ -94,8 +106,9 @@ def _speaker(client: Client) -> SpeechSource:
     return speak
 
 
-def _in_process_speaker(synthesizer: Synthesizer) -> SpeechSource:
+def _in_process_speaker(synthesizer: Synthesizer, voices: Mapping[int, Voice]) -> SpeechSource:
     def speak(script: str, options: SpeechOptions) -> Generator[AudioChunk, None, None]:
+        options = dataclasses.replace(options, voices={**options.voices, **voices})
         stream = synthesizer.submit(_request(script, options))
         try:
             for chunk in stream:
@@ -107,10 +120,17 @@ def _in_process_speaker(synthesizer: Synthesizer) -> SpeechSource:
 
 
 def _request(script: str, options: SpeechOptions) -> SpeechRequest:
-    from duologue.runtime.core import SamplingOverrides, SpeechRequest
+    import numpy as np
+
+    from duologue.runtime.core import SamplingOverrides, SpeechRequest, Voice
 
     return SpeechRequest(
         script=script,
+        voices={
+            k: Voice(voice.codes.astype(np.int64), voice.transcript)
+            for k, voice in options.voices.items()
+            if not isinstance(voice, str)
+        },
         voice_ids={k: name for k, name in options.voices.items() if isinstance(name, str)},
         seed=options.seed,
         sampling=SamplingOverrides(

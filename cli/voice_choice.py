@@ -14,8 +14,9 @@ VoiceOption = Annotated[
     typer.Option(
         "--voice",
         metavar="S1=NAME",
-        help="Voice of a speaker, by its name in the bundle; may be repeated. "
-        "`duologue voices list --bundle DIR` shows the names.",
+        help="Voice of a speaker by its name; may be repeated. With --server, a name that the "
+        "server knows; else one of the bundle (`duologue voices list --bundle DIR`) or of your "
+        "own voices (`duologue voices list`).",
     ),
 ]
 

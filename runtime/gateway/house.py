@@ -84,7 +84,7 @@ class House:
         # Without its bundle, the settings alone say what the server knows.
         is_told = self.desk.bundle is None and found in self.voices.values()
         if not (is_told or await self.desk.knows(found)):
-            raise unknown_voice(name)
+            raise unknown_voice(name, await self._names_that_count())
         return found
 
     @property
@@ -97,6 +97,11 @@ class House:
         """Every name of a voice that was not added -> the server's name of it."""
         presets = {preset.name: preset.name for preset in self.desk.presets}
         return {DEFAULT_VOICE: DEFAULT_VOICE, **presets, **self.settings.voices.aliases}
+
+    async def _names_that_count(self) -> list[str]:
+        """Names of voices without further names of the same, for those who look for one."""
+        presets = [preset.name for preset in self.desk.presets]
+        return [DEFAULT_VOICE, *presets, *(voice.name for voice in await self.desk.added())]
 
     async def voice_names(self) -> list[str]:
         """Every name of a voice, our own first."""

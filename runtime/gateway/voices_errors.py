@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from duologue.client.errors import VoiceError
@@ -24,12 +24,19 @@ from duologue.runtime.voice_store.types import (
 )
 
 _SHOWN = 60
+_MAX_TOLD = 20
 
 
-def unknown_voice(name: str) -> UnknownVoiceError:
-    """The error, not raised, that says so."""
+def unknown_voice(name: str, allowed: Sequence[str] = ()) -> UnknownVoiceError:
+    """The error, not raised, that says so.
+
+    Args:
+        name: that nobody goes by.
+        allowed: some names, the first of which are told.
+    """
+    told = f"allowed: {', '.join(allowed[:_MAX_TOLD])}; " if allowed else ""
     return UnknownVoiceError(
-        f"the voice {name[:_SHOWN]!r} is unknown; GET /v1/audio/voices lists all voices"
+        f"the voice {name[:_SHOWN]!r} is unknown; {told}GET /v1/audio/voices lists all voices"
     )
 
 

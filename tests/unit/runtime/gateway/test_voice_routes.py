@@ -133,6 +133,12 @@ def test_all_kinds_of_voices_are_listed(door: Gateway) -> None:
     assert door.call("/v1/audio/voices/bob").error["code"] == "voice_not_found"
 
 
+def test_an_unknown_voice_is_told_with_those_that_there_are(door: Gateway) -> None:
+    add(door, "Ann", wav())
+    told = door.speak("Hi.", voice="Bob").error["message"]
+    assert told.startswith("the voice 'Bob' is unknown; allowed: default, 女性温柔, Ann; GET /v1")
+
+
 def test_a_voice_that_was_removed_is_gone(door: Gateway, tmp_path: Path) -> None:
     add(door, "Ann", wav())
     removed = door.call("/v1/audio/voices/Ann", method="DELETE")
