@@ -122,19 +122,14 @@ class OnnxBackbone:
             EngineError: the rows do not fit the slots, or onnxruntime failed.
         """
         self._slots.check_decode(slots, input_ids)
-        lm = self.spec.lm
-        logits = np.empty((len(slots), lm.logit_offsets[-1]), np.float32)
-        rows = {slot: row for row, slot in enumerate(slots)}
-        for span in self._spans(sorted(slots)):
-            ids = np.zeros((len(span), lm.num_channels), np.int64)
-            members = [slot for slot in span if slot in rows]
-            places = [slot - span.start for slot in members]
-            wanted = [rows[slot] for slot in members]
-            ids[places] = input_ids[wanted]
-            logits[wanted] = self._step(span, ids)[places]
+        first = slots[0]
+        if list(slots) == list(range(first, first + len(slots))):
+            logits = self._step(range(first, first + len(slots)), input_ids).copy()
+        else:
+            logits = self._scattered(slots, input_ids)
         for slot in slots:
             self._slots.set(slot, self._slots.rows(slot) + 1)
-        return Logits(logits, lm.logit_offsets)
+        return Logits(logits, self.spec.lm.logit_offsets)
 
     def save_prefix(self, slot: int, num_rows: int) -> OnnxPrefix:
         """Copy the keys and values of the first rows of a slot.
@@ -171,6 +166,20 @@ class OnnxBackbone:
         del self._session
         self._steps.clear()
         del self._memory
+
+    def _scattered(self, slots: Sequence[int], input_ids: IntArray) -> FloatArray:
+        """Logits [B, sum(V_c)] of a step of slots in any order, with gaps or without."""
+        lm = self.spec.lm
+        logits = np.empty((len(slots), lm.logit_offsets[-1]), np.float32)
+        rows = {slot: row for row, slot in enumerate(slots)}
+        for span in self._spans(sorted(slots)):
+            ids = np.zeros((len(span), lm.num_channels), np.int64)
+            members = [slot for slot in span if slot in rows]
+            places = [slot - span.start for slot in members]
+            wanted = [rows[slot] for slot in members]
+            ids[places] = input_ids[wanted]
+            logits[wanted] = self._step(span, ids)[places]
+        return logits
 
     def _spans(self, slots: Sequence[int]) -> Iterator[range]:
         """Stretches of neighbouring slots that are run together, short gaps included.

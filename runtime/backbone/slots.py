@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from duologue.runtime.config import LmConfig
 from duologue.runtime.core import IntArray
 from duologue.runtime.errors import ConfigError, EngineError
@@ -32,7 +34,7 @@ class SlotTable:
                 f"max_rows is {max_rows}; allowed: 1 to lm.max_position_embeddings = "
                 f"{lm.max_position_embeddings}"
             )
-        self._vocab_sizes = lm.vocab_sizes
+        self._vocab_sizes = np.array(lm.vocab_sizes)
         self._max_slots = max_slots
         self._max_rows = max_rows
         self._rows: dict[int, int] = {}
