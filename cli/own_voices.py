@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from duologue.runtime.voice_store.types import StoredVoice
 
 # Mono audio at the codec's input rate to codes [K, T].
-Encode = Callable[["FloatArray"], "npt.NDArray[np.integer]"]
+Encode = Callable[["FloatArray"], "npt.NDArray[np.integer[Any]]"]
 _SHOWN = 60
 
 

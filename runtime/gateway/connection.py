@@ -39,3 +39,27 @@ class Client(Protocol):
     async def close(self) -> None:
         """Close the connection."""
         ...
+
+
+class ForwardingClient:
+    """A client in front of another one: what it does not do itself, the other one does."""
+
+    def __init__(self, client: Client) -> None:
+        """Stand in front of a client, which is closed with this one."""
+        self._client = client
+
+    def stream(self, script: str, **options: Unpack[SpeechKwargs]) -> ChunkStream:
+        """See `Client`."""
+        return self._client.stream(script, **options)
+
+    async def encode(self, samples: npt.ArrayLike) -> npt.NDArray[np.int32]:
+        """See `Client`."""
+        return await self._client.encode(samples)
+
+    async def is_ready(self) -> bool:
+        """See `Client`."""
+        return await self._client.is_ready()
+
+    async def close(self) -> None:
+        """See `Client`."""
+        await self._client.close()

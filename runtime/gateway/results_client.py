@@ -16,7 +16,7 @@ import numpy as np
 
 from duologue.client.types import AudioChunk, SpeechKwargs, Voice
 from duologue.runtime.errors import DuologueError
-from duologue.runtime.gateway.connection import ChunkStream, Client
+from duologue.runtime.gateway.connection import ChunkStream, Client, ForwardingClient
 from duologue.runtime.gateway.disk_threads import DiskThreads
 from duologue.runtime.gateway.faults import StorageError
 from duologue.runtime.gateway.metrics import Metrics
@@ -24,11 +24,9 @@ from duologue.runtime.gateway.model_identity import ModelIdentity
 from duologue.runtime.gateway.results_cache import ResultsCache
 from duologue.runtime.gateway.results_format import pack_chunks, unpack_chunks
 from duologue.runtime.gateway.served_bundle import ServedBundle
-from duologue.runtime.gateway.voices_codes import Codes
 from duologue.runtime.text.script import parse_script
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     from typing_extensions import Unpack
 
 # Longer answers are not kept: each running stream may hold so much memory.
@@ -80,7 +78,7 @@ def _facts(voice: Voice | str) -> Any:
     return [digest, list(codes.shape), voice.transcript]
 
 
-class ResultsClient:
+class ResultsClient(ForwardingClient):
     """Speaks through another client what the cache has not got.
 
     Args:
@@ -99,7 +97,7 @@ class ResultsClient:
         metrics: Metrics,
         model: ModelIdentity | None = None,
     ) -> None:
-        self._client = client
+        super().__init__(client)
         self._cache = cache
         self._bundle = bundle
         self._metrics = metrics
@@ -110,21 +108,13 @@ class ResultsClient:
         """Speak a script, or give again what was spoken."""
         key = result_key(script, options, self._bundle, self._model.name)
         if key is None:
-            return self._client.stream(script, **options)
+            return super().stream(script, **options)
         kept = _Kept(self._cache, self._disk, key)
         return _RememberedStream(self._client, kept, self._metrics, script, options)
 
-    async def encode(self, samples: npt.ArrayLike) -> Codes:
-        """See `connection.Client`."""
-        return await self._client.encode(samples)
-
-    async def is_ready(self) -> bool:
-        """See `connection.Client`."""
-        return await self._client.is_ready()
-
     async def close(self) -> None:
         """Close the connection and the cache."""
-        await self._client.close()
+        await super().close()
         with suppress(StorageError):
             await self._disk.run(self._cache.close, PATIENCE_S)
         self._disk.close()

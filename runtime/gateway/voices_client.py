@@ -9,16 +9,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from duologue.client.types import AudioChunk, SpeechKwargs, Voice
-from duologue.runtime.gateway.connection import ChunkStream, Client
-from duologue.runtime.gateway.voices_codes import Codes
+from duologue.runtime.gateway.connection import ChunkStream, Client, ForwardingClient
 from duologue.runtime.gateway.voices_desk import VoiceDesk
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     from typing_extensions import Unpack
 
 
-class VoicesClient:
+class VoicesClient(ForwardingClient):
     """Speaks through another client, with codes in the place of names that only we know.
 
     Args:
@@ -27,27 +25,19 @@ class VoicesClient:
     """
 
     def __init__(self, client: Client, desk: VoiceDesk) -> None:
-        self._client = client
+        super().__init__(client)
         self._desk = desk
 
     def stream(self, script: str, **options: Unpack[SpeechKwargs]) -> ChunkStream:
         """Speak a script; an unknown name shows when the stream is entered."""
         voices = options.get("voices") or {}
         if not any(isinstance(voice, str) for voice in voices.values()):
-            return self._client.stream(script, **options)
+            return super().stream(script, **options)
         return _NamedStream(self._client, self._desk, script, voices, options)
-
-    async def encode(self, samples: npt.ArrayLike) -> Codes:
-        """See `connection.Client`."""
-        return await self._client.encode(samples)
-
-    async def is_ready(self) -> bool:
-        """See `connection.Client`."""
-        return await self._client.is_ready()
 
     async def close(self) -> None:
         """Close the connection and the voice store."""
-        await self._client.close()
+        await super().close()
         await asyncio.to_thread(self._desk.close)
 
 
