@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from duologue.finetune.evaluate.pitch import pitch_track
-from duologue.finetune.evaluate.spectrum import log_mel
+from duologue.finetune.evaluate.spectrum import RATE_HZ, log_mel
+from duologue.runtime.audio import resample_sinc_hann
 from duologue.runtime.core import FloatArray
 
 # A voice's pitch is one number and its timbre forty; both shall count.
@@ -70,10 +71,12 @@ def voice_features(samples: FloatArray, sample_rate_hz: int) -> FloatArray:
         [1 + bands]: octaves of the median pitch above 100 Hz (0 where nothing is voiced), then
         the mean log-mel spectrum of the louder half, less its own mean, which is the level.
     """
-    pitch = pitch_track(samples, sample_rate_hz)
+    # Once for both, since it takes most of the time.
+    wave = resample_sinc_hann(samples, sample_rate_hz, RATE_HZ)
+    pitch = pitch_track(wave, RATE_HZ)
     voiced = pitch[pitch > 0]
     octaves = float(np.log2(np.median(voiced) / 100)) if len(voiced) else 0.0
-    mel = log_mel(samples, sample_rate_hz)
+    mel = log_mel(wave, RATE_HZ)
     level = mel.mean(axis=1)
     loud = mel[level >= np.quantile(level, _LOUD_SHARE)].mean(axis=0)
     timbre: FloatArray = loud - loud.mean()

@@ -15,8 +15,9 @@ from duologue.finetune.evaluate.measures import Generated, Rendering
 from duologue.finetune.evaluate.order import is_in_order
 from duologue.finetune.evaluate.shares import Share
 from duologue.finetune.evaluate.speakers import SpeakerClassifier, voice_features
-from duologue.finetune.evaluate.spectrum import log_mel
+from duologue.finetune.evaluate.spectrum import RATE_HZ, log_mel
 from duologue.finetune.evaluate.words import identify
+from duologue.runtime.audio import resample_sinc_hann
 from duologue.runtime.core import FloatArray, TurnTime
 
 EARLY_STOP = 0.6
@@ -83,16 +84,17 @@ def measure_suite(
         through_codec: the renderings, encoded and decoded.
         classifier: knows all voices in the language of the suite.
     """
-    wanted = [log_mel(rendering.samples, rendering.sample_rate_hz) for rendering in renderings]
-    heard = [log_mel(speech.samples, speech.sample_rate_hz) for speech in spoken]
+    wanted = [log_mel(_resampled(rendering), RATE_HZ) for rendering in renderings]
+    waves = [_resampled(speech) for speech in spoken]
+    heard = [log_mel(wave, RATE_HZ) for wave in waves]
     nearest = _nearest(heard, wanted)
     voices, codec_voices = _Voices(classifier), _Voices(classifier)
-    for item, speech, mel, target, rendering in zip(
-        suite.items, spoken, heard, wanted, renderings, strict=True
+    for item, wave, mel, target, rendering in zip(
+        suite.items, waves, heard, wanted, renderings, strict=True
     ):
-        voices.judge(item, speech, map_turns(mel, target, rendering.turns))
+        voices.judge(item, wave, map_turns(mel, target, rendering.turns))
     for item, speech, rendering in zip(suite.items, through_codec, renderings, strict=True):
-        codec_voices.judge(item, speech, rendering.turns)
+        codec_voices.judge(item, _resampled(speech), rendering.turns)
     ratios = [s.duration_s / r.duration_s for s, r in zip(spoken, renderings, strict=True)]
     early, runaway = [r < EARLY_STOP for r in ratios], [s.is_runaway for s in spoken]
     texts = [item.dialogue.transcript for item in suite.items]
@@ -132,9 +134,9 @@ class _Voices:
         self.right_of_all: list[bool] = []
         self.by_voice: dict[str, list[bool]] = defaultdict(list)
 
-    def judge(self, item: Item, speech: Generated, turns: Sequence[TurnTime]) -> None:
+    def judge(self, item: Item, wave: FloatArray, turns: Sequence[TurnTime]) -> None:
         for turn, voice in zip(turns, item.wanted_voices, strict=True):
-            features = voice_features(_cut(speech, turn), speech.sample_rate_hz)
+            features = voice_features(_cut(wave, turn), RATE_HZ)
             is_right = self._classifier.classify(features, item.rivals) == voice
             self.right.append(is_right)
             self.right_of_all.append(self._classifier.classify(features) == voice)
@@ -160,11 +162,15 @@ def _at_half_pace(turns: Sequence[TurnTime]) -> list[TurnTime]:
     return [TurnTime(turn.speaker, turn.start_s / 2, turn.end_s / 2) for turn in turns]
 
 
-def _cut(speech: Generated, turn: TurnTime) -> FloatArray:
-    rate_hz = speech.sample_rate_hz
-    start = round(turn.start_s * rate_hz)
-    stop = max(round(turn.end_s * rate_hz), start + round(_SHORTEST_CLIP_S * rate_hz))
-    return speech.samples[start:stop]
+def _resampled(speech: Rendering | Generated) -> FloatArray:
+    """At the rate of all measures [N], once, since it takes most of the time."""
+    return resample_sinc_hann(speech.samples, speech.sample_rate_hz, RATE_HZ)
+
+
+def _cut(wave: FloatArray, turn: TurnTime) -> FloatArray:
+    start = round(turn.start_s * RATE_HZ)
+    stop = max(round(turn.end_s * RATE_HZ), start + round(_SHORTEST_CLIP_S * RATE_HZ))
+    return wave[start:stop]
 
 
 def _clicks(spoken: Sequence[Generated]) -> Share:
