@@ -7,6 +7,7 @@ or a key.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -29,6 +30,8 @@ class Metrics:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """Announce the metrics; the clock is one that never jumps."""
         self._clock = clock
+        # The page is made in a thread, while requests end in the event loop.
+        self._lock = threading.Lock()
         self._ended: deque[tuple[float, bool]] = deque(maxlen=_MAX_REMEMBERED)
         self.registry = CollectorRegistry()
         self._latency = self._histogram("synthesis_latency_seconds", "Request to end", _LATENCY_S)
@@ -71,7 +74,10 @@ class Metrics:
     ) -> None:
         """Count a request that is over, however it ended."""
         self._requests.labels(door, outcome).inc()
-        self._ended.append((self._clock(), is_our_fault))
+        with self._lock:
+            self._ended.append((self._clock(), is_our_fault))
+            # Here, too: perhaps nobody ever reads the page.
+            self._forget()
         if outcome == "cancelled":
             self._cancels.inc()
         if outcome == "ok":
@@ -119,10 +125,14 @@ class Metrics:
         return sum(recent) / len(recent) if recent else 0.0
 
     def _recent(self) -> list[bool]:
+        with self._lock:
+            self._forget()
+            return [failed for _, failed in self._ended]
+
+    def _forget(self) -> None:
         since = self._clock() - WINDOW_S
         while self._ended and self._ended[0][0] < since:
             self._ended.popleft()
-        return [failed for _, failed in self._ended]
 
     def _hits(self) -> float:
         return self._num_hits / self._num_lookups if self._num_lookups else float("nan")

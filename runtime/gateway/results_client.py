@@ -35,6 +35,9 @@ MAX_ENTRY_BYTES = 16_000_000
 # A cache that lets wait for longer is one that finds nothing: the model speaks meanwhile.
 PATIENCE_S = 2.0
 
+# Asked once: the answer is read from the disk.
+_VERSION = version("duologue")
+
 # These say when the audio comes, and not what it is.
 _PACE = ("deadline_s", "max_ahead_s")
 
@@ -59,7 +62,7 @@ def result_key(
         return None  # the model's server says what is wrong with it
     kept = {name: value for name, value in options.items() if name not in (*_PACE, "voices")}
     facts = {
-        "duologue": version("duologue"),
+        "duologue": _VERSION,
         "bundle": bundle.version,
         "model": model,
         "turns": [(turn.speaker, turn.text) for turn in turns],

@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import gc
+import itertools
 import math
+import sys
+import threading
+import tracemalloc
 import urllib.request
 from typing import Any
 
@@ -92,6 +97,45 @@ def test_other_machines_need_a_key_for_the_metrics(
     headers = {} if header is None else {"Authorization": header}
     with TestClient(app, client=(client, 1)) as caller:
         assert caller.get("/metrics", headers=headers).status_code == status
+
+
+def test_what_ended_long_ago_is_forgotten_even_if_nobody_reads_the_page() -> None:
+    now = itertools.count()
+    metrics = Metrics(clock=lambda: float(next(now)))
+
+    def end(count: int) -> int:
+        gc.collect()
+        tracemalloc.start()
+        for _ in range(count):
+            metrics.ended("speech", "ok", 0.1, 0.1, is_our_fault=False)
+        size = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        return size
+
+    end(100)
+    assert end(20_000) < 500_000
+    # The clock is asked twice for each.
+    assert values_of(metrics)["duologue_throughput"] == pytest.approx(0.5, abs=0.05)
+
+
+def test_the_page_can_be_read_while_requests_end() -> None:
+    metrics, is_over = Metrics(), threading.Event()
+    usual_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # threads take turns all the time
+
+    def end() -> None:
+        while not is_over.is_set():
+            metrics.ended("speech", "ok", 0.1, 0.1, is_our_fault=True)
+
+    thread = threading.Thread(target=end)
+    thread.start()
+    try:
+        for _ in range(30):
+            assert values_of(metrics)["duologue_error_rate"] in (0.0, 1.0)
+    finally:
+        is_over.set()
+        thread.join()
+        sys.setswitchinterval(usual_s)
 
 
 def test_restarts_are_counted() -> None:
