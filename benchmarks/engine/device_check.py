@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -77,7 +77,7 @@ def check_device(bundle_dir: Path, device: str, dtypes: Sequence[str]) -> Iterat
         ConfigError: there is no such bundle.
     """
     bundle = Bundle.load(bundle_dir)
-    sizes = {"max_slots": _NUM_SEQUENCES, "max_rows": _MAX_ROWS}
+    sizes: dict[str, Any] = {"max_slots": _NUM_SEQUENCES, "max_rows": _MAX_ROWS}
     with closing(TorchBackbone(bundle.lm, bundle_dir / _WEIGHTS, **sizes)) as reference:
         wanted = [_write(reference, [one])[0] for one in _sequences(bundle)]
     for dtype in dtypes:
@@ -109,9 +109,10 @@ def _sequences(bundle: Bundle) -> list[Speech]:
     """Prompts of different lengths; every third is greedy, every fourth penalises repetition."""
     sequences = []
     for seed in range(_NUM_SEQUENCES):
-        changes = {"do_sample": False} if seed % 3 == 0 else {}
-        penalty = {"repetition_penalty": 1.1} if seed % 4 == 0 else {}
-        sampling = [dataclasses.replace(one, **changes, **penalty) for one in bundle.sampling]
+        changes: dict[str, Any] = {"do_sample": False} if seed % 3 == 0 else {}
+        if seed % 4 == 0:
+            changes["repetition_penalty"] = 1.1
+        sampling = [dataclasses.replace(one, **changes) for one in bundle.sampling]
         sequences.append(
             new_sequence(
                 speech_rows(bundle, 9 + 3 * seed, seed),

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,15 +17,16 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from duologue.runtime.backbone.device import BlockIds, DeviceSequence, WideArray
+from duologue.runtime.backbone.device import DeviceSequence, WideArray
 from duologue.runtime.backbone.precision import Attention
 from duologue.runtime.backbone.torch_backbone import TorchBackbone
 from duologue.runtime.backbone.torch_columns import IdRanges, head_columns
+from duologue.runtime.backbone.torch_ends import DeviceBlock, StepBuffers, StepTables, make_buffers
 from duologue.runtime.backbone.torch_graphs import StepGraphs, batch_heights
 from duologue.runtime.backbone.torch_rows import Tensor, upload
 from duologue.runtime.backbone.torch_rules import can_choose
 from duologue.runtime.backbone.torch_states import SlotStates
-from duologue.runtime.backbone.torch_step import StepBuffers, TorchStep, make_buffers
+from duologue.runtime.backbone.torch_step import TorchStep
 from duologue.runtime.backbone.torch_ways import Way, find_ways
 from duologue.runtime.config import LmConfig
 from duologue.runtime.errors import EngineError
@@ -36,26 +36,6 @@ _log = logging.getLogger(__name__)
 _BLOCK_STEPS = 4
 _BEFORE_OTHERS = -1
 """Priority of the stream: a step is worth more than the codec's work beside it."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _DeviceBlock:
-    """Ids on their way to the host.
-
-    Attributes:
-        outcome: [n, B, K + 1], see `StepBuffers`.
-        done: set behind the copy; None where nothing has to be waited for.
-    """
-
-    outcome: Tensor
-    done: torch.cuda.Event | None
-
-    def wait(self) -> BlockIds:
-        """See `device.Block.wait`."""
-        if self.done is not None:
-            self.done.synchronize()
-        numbers = self.outcome.numpy()
-        return BlockIds(numbers[..., :-1], numbers[..., -1] > 0)
 
 
 class TorchDeviceBackbone(TorchBackbone):
@@ -139,7 +119,7 @@ class TorchDeviceBackbone(TorchBackbone):
         self._seated[slot] = sequence.seen is not None
 
     @torch.inference_mode()
-    def launch(self, slots: Sequence[int], uniforms: WideArray) -> _DeviceBlock:
+    def launch(self, slots: Sequence[int], uniforms: WideArray) -> DeviceBlock:
         """See `device.DecodesOnDevice.launch`.
 
         Raises:
@@ -201,9 +181,10 @@ class TorchDeviceBackbone(TorchBackbone):
         self._graphs = graphs
 
     def _make_graphs(self, way: Way) -> StepGraphs:
-        step = TorchStep(
-            self._body, way.ops, self._states, self._cache, self._columns, self._device
-        )
+        num_seats, _, num_rows, _ = self._cache.keys[0].shape
+        tables = StepTables(self._body, self._states, self._columns, num_seats, num_rows)
+        ends = way.make_ends(tables, self._device)
+        step = TorchStep(tables, way.ops, ends, self._cache, self._device)
         make = partial(
             make_buffers,
             num_steps=_BLOCK_STEPS,
@@ -229,12 +210,12 @@ class TorchDeviceBackbone(TorchBackbone):
             rows = self._slots.rows(slot) + num_steps
             self._slots.set(slot, min(rows, self.spec.max_rows))
 
-    def _fetch(self, outcome: Tensor) -> _DeviceBlock:
+    def _fetch(self, outcome: Tensor) -> DeviceBlock:
         if self._stream is None:
-            return _DeviceBlock(outcome.clone(), None)
+            return DeviceBlock(outcome.clone(), None)
         host = torch.empty(outcome.shape, dtype=outcome.dtype, pin_memory=True)
         host.copy_(outcome, non_blocking=True)
-        return _DeviceBlock(host, self._stream.record_event())
+        return DeviceBlock(host, self._stream.record_event())
 
     def close(self) -> None:
         """Give the memory back once the device has done what it was given."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from duologue.runtime.backbone.torch_step import StepBuffers
+from duologue.runtime.backbone.torch_ends import StepBuffers
 
 Work = Callable[[], None]
 Record = Callable[[Work], Work]

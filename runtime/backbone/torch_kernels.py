@@ -2,7 +2,7 @@
 """Kernels of a decode step in OpenAI's Triton, the compiler that torch's CUDA wheels bring along.
 
 A step of one row per sequence is made of products, which torch computes, and of much small work
-between them. Here that work is five kernels per layer instead of some sixty. Attention reads only
+between them. Here that work is six kernels per layer instead of some sixty. Attention reads only
 the live rows of each slot: a slot is cut into stretches of `STRETCH` rows that are worked on side
 by side and joined at the end (as in Flash-Decoding, Dao et al. 2023). The cut does not depend on
 the batch, so neither do a row's bits.

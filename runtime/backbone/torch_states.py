@@ -6,6 +6,7 @@ One row per slot, and one more that always rests: it fills up a batch that is sh
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,10 @@ from duologue.runtime.errors import EngineError
 
 _LENGTH, _STEP, _LEFT, _LIMIT = range(4)
 _NUM_SCALARS = 4
+_PARTS = (
+    *("length", "step", "left", "limit", "row", "speech", "end_column"),
+    *("fills", "fill_columns", "top_k", "does_sample", "forced"),
+)
 _ENDLESS = -1
 """`_LEFT` before the trigger."""
 
@@ -76,6 +81,10 @@ class SlotStates:
 
     Attributes:
         idle: place of the row that always rests.
+        numbers: [max_slots + 1, all widths], see `places`.
+        reals: [max_slots + 1, 3 * K], penalties, temperatures, top-p, in float64.
+        seen: [max_slots + 1, W + 1], histories; the last column takes what has none.
+        column_of: [sum(V_c)], see `HeadColumns`.
     """
 
     def __init__(
@@ -85,12 +94,11 @@ class SlotStates:
         self._lm, self._columns, self._device = lm, columns, device
         channels, depth = lm.num_channels, max(1, lm.max_delay)
         self._widths = [1, 1, 1, 1, channels, 2, 1, *[channels] * 4, depth * channels]
-        self._numbers = torch.zeros(max_slots + 1, sum(self._widths), dtype=torch.int64).to(device)
-        self._reals = torch.ones(max_slots + 1, 3 * channels, dtype=torch.float64).to(device)
-        # The last column takes what has none.
-        self._seen = torch.zeros(max_slots + 1, columns.width + 1, dtype=torch.bool).to(device)
+        self.numbers = torch.zeros(max_slots + 1, sum(self._widths), dtype=torch.int64).to(device)
+        self.reals = torch.ones(max_slots + 1, 3 * channels, dtype=torch.float64).to(device)
+        self.seen = torch.zeros(max_slots + 1, columns.width + 1, dtype=torch.bool).to(device)
         self._true = torch.ones((), dtype=torch.bool, device=device)
-        self._column_of = upload(columns.column_of, device)
+        self.column_of = upload(columns.column_of, device)
         self._first_rows = upload(np.array(lm.logit_offsets[:-1]), device)
 
     def seat(self, slot: int, length: int, sequence: DeviceSequence) -> None:
@@ -101,21 +109,26 @@ class SlotStates:
         """
         table = sequence.sampling
         reals = np.concatenate([table[:, 0], table[:, 1], table[:, 3]])
-        self._numbers[slot] = upload(self._pack(length, sequence), self._device)
-        self._reals[slot] = upload(reals, self._device)
+        self.numbers[slot] = upload(self._pack(length, sequence), self._device)
+        self.reals[slot] = upload(reals, self._device)
         if sequence.seen is not None:
             seen = np.zeros(self._columns.width + 1, dtype=np.bool_)
             seen[:-1] = sequence.seen[self._columns.rows]
-            self._seen[slot] = upload(seen, self._device)
+            self.seen[slot] = upload(seen, self._device)
+
+    @property
+    def places(self) -> dict[str, int]:
+        """Where each part begins in a row of `numbers`; parts are as in `StepView`."""
+        return dict(zip(_PARTS, itertools.accumulate(self._widths, initial=0), strict=False))
 
     def rest(self, slot: int) -> None:
         """Let the sequence in a slot take no more steps."""
-        self._numbers[slot, _LIMIT] = 0
+        self.numbers[slot, _LIMIT] = 0
 
     def look(self, places: Tensor, *, has_history: bool) -> StepView:
         """Gather the rows of a step [B]."""
-        numbers = self._numbers.index_select(0, places)
-        reals = self._reals.index_select(0, places)
+        numbers = self.numbers.index_select(0, places)
+        reals = self.reals.index_select(0, places)
         length, step, left, limit = numbers[:, :_NUM_SCALARS].unbind(1)
         parts = torch.split(numbers, self._widths, dim=1)[_NUM_SCALARS:]
         row, speech, end_column, fills, fill_columns, top_k, does_sample, forced = parts
@@ -136,7 +149,7 @@ class SlotStates:
             penalty,
             temperature,
             top_p,
-            self._seen.index_select(0, places)[:, :-1] if has_history else None,
+            self.seen.index_select(0, places)[:, :-1] if has_history else None,
         )
 
     def write(self, places: Tensor, view: StepView, after: StepView) -> None:
@@ -149,11 +162,11 @@ class SlotStates:
             torch.cat([changed, after.row], dim=1),
             torch.cat([unchanged, view.row], dim=1),
         )
-        self._numbers[:, : joined.shape[1]].index_copy_(0, places, joined)
+        self.numbers[:, : joined.shape[1]].index_copy_(0, places, joined)
         if view.seen is not None:
-            columns = self._column_of[after.row + self._first_rows]
+            columns = self.column_of[after.row + self._first_rows]
             columns = torch.where(is_active, columns, self._columns.width)
-            self._seen.index_put_((places[:, None], columns), self._true)
+            self.seen.index_put_((places[:, None], columns), self._true)
 
     def _pack(self, length: int, sequence: DeviceSequence) -> np.ndarray:  # type: ignore[type-arg]
         channels, width = self._lm.num_channels, self._columns.width

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 
 from duologue.runtime.backbone.precision import Attention
+from duologue.runtime.backbone.torch_ends import PlainEnds, StepEnds, StepTables
 from duologue.runtime.backbone.torch_graphs import CudaRecorder, Record, run_as_it_is
 from duologue.runtime.backbone.torch_ops import PlainOps, StepOps
 from duologue.runtime.config import LmConfig
@@ -23,12 +24,14 @@ class Way:
         name: for the log.
         ops: how the parts of a step are computed.
         record: how a step is recorded.
+        make_ends: makes what stands before and behind the layers.
         failures: what it raises where it cannot work.
     """
 
     name: str
     ops: StepOps
     record: Record
+    make_ends: Callable[[StepTables, torch.device], StepEnds] = PlainEnds
     failures: tuple[type[Exception], ...] = (RuntimeError,)
 
 
@@ -52,8 +55,10 @@ def find_ways(
 
 
 def _by_kernels(lm: LmConfig, stream: torch.cuda.Stream, recorder: Record) -> Way:
+    from duologue.runtime.backbone.torch_kernel_ends import KernelEnds
     from duologue.runtime.backbone.torch_kernel_ops import KernelError, KernelOps
 
     num_cores = torch.cuda.get_device_properties(stream.device).multi_processor_count
     ops = KernelOps(lm, num_cores=num_cores)
-    return Way("Triton kernels in CUDA graphs", ops, recorder, (RuntimeError, KernelError))
+    failures = (RuntimeError, KernelError)
+    return Way("Triton kernels in CUDA graphs", ops, recorder, KernelEnds, failures)

@@ -13,8 +13,8 @@ from random_lms import WEIGHTS, build_random_lm, open_backbone, random_ids, teac
 
 from duologue.runtime.backbone.device import DecodesOnDevice, DeviceSequence
 from duologue.runtime.backbone.torch_device import TorchDeviceBackbone
+from duologue.runtime.backbone.torch_ends import StepBuffers, make_buffers
 from duologue.runtime.backbone.torch_graphs import StepGraphs, batch_heights
-from duologue.runtime.backbone.torch_step import StepBuffers, make_buffers
 from duologue.runtime.config import LmConfig
 from duologue.runtime.errors import EngineError
 
