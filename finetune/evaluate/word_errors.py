@@ -50,14 +50,29 @@ def measure_word_errors(
     Raises:
         EngineUnavailableError: pocketsphinx is not installed.
     """
-    recognizer = ClosedRecognizer([rendering.text for rendering in renderings])
-    num_words = model_errors = reference_errors = 0
-    for done, (rendering, speech) in enumerate(zip(renderings, spoken, strict=True), start=1):
-        said = recognizer.known_words(rendering.text)
-        num_words += len(said)
-        heard = recognizer.hear(speech.samples, speech.sample_rate_hz)
-        model_errors += count_word_errors(said, heard)
-        heard = recognizer.hear(rendering.samples, rendering.sample_rate_hz)
-        reference_errors += count_word_errors(said, heard)
-        on_progress(done, len(renderings))
-    return WordErrors(num_words, model_errors, reference_errors)
+    total = 2 * len(renderings)
+    reference = _Listener(renderings)
+    for done, rendering in enumerate(renderings, start=1):
+        reference.hear(rendering, rendering)
+        on_progress(done, total)
+    model = _Listener(renderings)
+    for done, (rendering, speech) in enumerate(
+        zip(renderings, spoken, strict=True), start=len(renderings) + 1
+    ):
+        model.hear(rendering, speech)
+        on_progress(done, total)
+    return WordErrors(model.num_words, model.num_errors, reference.num_errors)
+
+
+class _Listener:
+    """Counts the errors of one side: a recogniser grows used to what it has heard before."""
+
+    def __init__(self, renderings: Sequence[Rendering]) -> None:
+        self._recognizer = ClosedRecognizer([rendering.text for rendering in renderings])
+        self.num_words = self.num_errors = 0
+
+    def hear(self, asked: Rendering, speech: Rendering | Generated) -> None:
+        said = self._recognizer.known_words(asked.text)
+        heard = self._recognizer.hear(speech.samples, speech.sample_rate_hz)
+        self.num_words += len(said)
+        self.num_errors += count_word_errors(said, heard)
