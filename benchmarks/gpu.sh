@@ -13,7 +13,7 @@
 # 4. streams  1, 4, 16, 32 and 64 concurrent streams through a server of its own, and a dialogue of
 #             120 s alone
 #
-# It needs `pip install 'duologue[gpu,cpu,build,bench]'` with a CUDA build of torch, some 12 GB of
+# It needs `pip install 'duologue[gpu,cpu,build,bench]'` with a CUDA build of torch, some 20 GB of
 # disk, 40 GB of the GPU's memory (see SLOTS) and half an hour. OUT keeps the models, a JSON document
 # and a table per part, and `machine.txt`. What is there already is not measured again.
 #
