@@ -41,7 +41,7 @@ def make_samples(preset_names: Sequence[str], frame_rate_hz: float) -> list[Samp
     """
     most = int(_LONGEST_S * frame_rate_hz)
     english = ("Have you seen my glasses?", "They are on your nose, as always.")
-    mandarin = ("今天晚上想吃什么？", "我们去吃火锅吧，我请客。")
+    mandarin = ("今天晚上想吃什么？", "我们去吃火锅吧。")
     samples = [
         Sample("english.wav", "English, the default voices", _item("en", english, most)),
         Sample("mandarin.wav", "Mandarin, the default voices", _item("cmn", mandarin, most)),
