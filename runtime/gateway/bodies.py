@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive
@@ -58,22 +59,36 @@ async def read_whole(receive: Receive, limit: int) -> Receive:
     return replayed
 
 
-def read_in_pieces(receive: Receive, limit: int) -> Receive:
+class Pieces:
     """What a route reads instead of a large body: the same, within limits.
 
     The route hears of a body that breaks them by a `BrokenBodyError`.
     """
-    bounded = _Bounded(receive, limit)
 
-    async def watched() -> Message:
-        if bounded.is_whole:
-            return await receive()
+    def __init__(self, receive: Receive, limit: int) -> None:
+        """Read from here, at most so many bytes."""
+        self._receive = receive
+        self._bounded = _Bounded(receive, limit)
+        self._is_broken = False
+
+    async def __call__(self) -> Message:
+        """The next message, as ASGI wants it."""
+        if self._bounded.is_whole:
+            return await self._receive()
         try:
-            return await bounded.receive()
+            return await self._bounded.receive()
         except BodyTooLargeError as error:
+            self._is_broken = True
             raise BrokenBodyError(error) from None
 
-    return watched
+    async def drain(self) -> None:
+        """Read what a route has left of a body that is not too large.
+
+        A caller who still sends would otherwise find the connection broken, and no answer.
+        """
+        with suppress(BodyTooLargeError):
+            while not (self._bounded.is_whole or self._is_broken):
+                await self._bounded.receive()
 
 
 class _Bounded:

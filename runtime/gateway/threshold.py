@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from duologue.client.errors import DuologueError
 from duologue.runtime.gateway.answer import fault_response
-from duologue.runtime.gateway.bodies import check_declared, read_in_pieces, read_whole
+from duologue.runtime.gateway.bodies import Pieces, check_declared, read_whole
 from duologue.runtime.gateway.faults import ForbiddenError, fault_of
 from duologue.runtime.gateway.host_names import HostNames
 from duologue.runtime.gateway.house import House
@@ -61,6 +61,8 @@ class Threshold:
 
         async def named_send(message: Message) -> None:
             record.see(message)
+            if isinstance(receive, Pieces):
+                await receive.drain()
             await send(message)
 
         with ExitStack() as places:
@@ -105,7 +107,7 @@ class Threshold:
         if scope_of(scope["path"], scope["method"]) == SPEAK:
             self._house.admission.check()
         scope["state"]["upload"] = places.enter_context(self._house.uploads.enter())
-        return read_in_pieces(receive, limit)
+        return Pieces(receive, limit)
 
     def _check_origin(self, scope: Scope) -> None:
         """Browsers send all but JSON for any page without asking, but say whose page it is."""

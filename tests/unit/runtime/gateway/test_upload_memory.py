@@ -112,6 +112,8 @@ def begin(connection: http.client.HTTPConnection, path: str, length: int) -> Non
     connection.putrequest("POST", path)
     connection.putheader(*KIND)
     connection.putheader("Content-Length", str(length))
+    # As urllib does: the server closes it behind its answer.
+    connection.putheader("Connection", "close")
     connection.endheaders()
 
 
@@ -242,6 +244,20 @@ def test_a_form_with_more_files_or_longer_fields_than_any_route_has_is_refused(
     files = {"audio_sample": ("a.wav", wav(), "audio/wav")}
     answer = httpx.post(door.url + PATHS[0], data=long, files=files, timeout=60)
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
+
+
+def test_a_form_that_is_refused_while_it_comes_is_answered_to_those_who_send_all_of_it(
+    door: Gateway,
+) -> None:
+    # More than fits into the buffers of a connection.
+    field = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="x"\r\n\r\ny\r\n'.encode()
+    body = field * 200_000 + f"--{BOUNDARY}--\r\n".encode()
+    with connected(door) as connection:
+        begin(connection, PATHS[0], len(body))
+        connection.send(body)
+        answer = answer_of(connection)
+    assert (answer.status, answer.error["code"]) == (400, "invalid_request")
+    wait_for(lambda: door.server.house.uploads.num_taken == 0)
 
 
 def test_a_full_disk_under_uploads_is_the_servers_trouble(
