@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from random import Random
 
+from duologue.finetune.speech_data.presets import PRESETS as RECORDED
 from duologue.finetune.speech_data.voices import (
     DEFAULT_VOICES,
     OTHER_VOICES,
@@ -24,16 +25,7 @@ UNSEEN_VOICES = (
 )
 """Voices that are in no training data, at pitches that the codec can tell."""
 
-PRESETS = {
-    "女性温柔": "female-gentle",
-    "女性活泼": "female-lively",
-    "男性成熟": "male-mature",
-    "男性年轻": "male-young",
-    "gentle": "female-gentle",
-    "lively": "female-lively",
-    "mature": "male-mature",
-    "young": "male-young",
-}
+PRESETS = {preset.name: preset.voice for preset in RECORDED}
 """Name of a voice of the default bundle -> the training voice that speaks in its recording."""
 
 _PAIRS_SEED = 11

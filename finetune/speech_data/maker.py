@@ -168,7 +168,7 @@ def speak_dialogue(
     position = 0
     for turn in dialogue.turns:
         pause = np.zeros(round(turn.pause_s * ESPEAK_RATE_HZ), dtype=np.float32)
-        spoken = _at_level(speak(turn.text, dialogue.voices[turn.speaker - 1]))
+        spoken = at_level(speak(turn.text, dialogue.voices[turn.speaker - 1]))
         start = position + len(pause)
         position = start + len(spoken)
         pieces += [pause, spoken]
@@ -180,7 +180,7 @@ def speak_dialogue(
     return soxr.resample(joined, ESPEAK_RATE_HZ, sample_rate_hz).astype(np.float32), turns
 
 
-def _at_level(samples: FloatArray) -> FloatArray:
+def at_level(samples: FloatArray) -> FloatArray:
     """The same loudness for every voice."""
     if len(samples) == 0:
         return samples

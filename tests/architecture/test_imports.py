@@ -140,6 +140,7 @@ RULES: dict[str, tuple[str, ...]] = {
         "finetune",
         "models",
         "runtime.audio",
+        "runtime.codec.base",
         "runtime.presets",
         "runtime.stream",
         "runtime.synthesizer",
