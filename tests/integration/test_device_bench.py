@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -99,9 +100,14 @@ def test_shellcheck_has_nothing_to_say_about_the_script() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="here it would begin")
 def test_the_script_says_what_it_lacks(tmp_path: Path) -> None:
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
     for words, lack in (((), "a folder for the results"), ((str(tmp_path),), "sees no GPU")):
         done = subprocess.run(
-            ["sh", str(SCRIPT), *words], capture_output=True, text=True, check=False
+            ["sh", str(SCRIPT), *words],
+            env={**os.environ, "PATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode != 0
         assert lack in done.stderr
