@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from duologue.model_repository import repository_path
-from duologue.runtime.errors import EngineUnavailableError
+from duologue.runtime.errors import EngineError, EngineUnavailableError
 from duologue.runtime.supervisor.bundle_parameters import bundle_parameters
 from duologue.runtime.supervisor.command import ServerOptions, server_command, server_environment
 from duologue.runtime.supervisor.failure import MODEL_DIED, SERVER_ENDED, Failure
@@ -128,6 +128,17 @@ class EmbeddedServer:
             ConfigError, EngineError, ...: a port is taken, a model did not load, with the
                 model's own reason, or the server gave no answer in time. Nothing is left running.
         """
+        from duologue.runtime.supervisor.log import died_of_a_lock
+
+        try:
+            self._start()
+        except EngineError as failure:
+            if not died_of_a_lock(failure):
+                raise
+            # What Triton 2.51 loses by chance, it has no reason to lose again.
+            self._start()
+
+    def _start(self) -> None:
         reason = why_not_embedded()
         wheel = find_triton()
         if reason is not None or wheel is None:

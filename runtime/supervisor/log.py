@@ -18,6 +18,7 @@ _FATAL = (
 # What Triton puts in front of the text of our own exception.
 _WRAPPING = re.compile(r'^"?(Internal: |Invalid argument: |TritonModelException: )+')
 _FACT = re.compile(r"(\w+)=([\w.:]+)")
+_LOCK = "boost::interprocess::lock_exception"
 TAIL_LINES = 12
 
 
@@ -34,6 +35,11 @@ def read_announcement(log_path: Path) -> dict[str, str | int]:
         _, _, line = text.partition(announcement)
         facts += _FACT.findall(line.partition("\n")[0])
     return {name: int(value) if value.isdecimal() else value for name, value in facts}
+
+
+def died_of_a_lock(failure: DuologueError) -> bool:
+    """Whether Triton died, and not a model: seen once under load while models were loading."""
+    return _LOCK in str(failure)
 
 
 def start_failure(log_path: Path) -> DuologueError:
