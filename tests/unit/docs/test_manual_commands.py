@@ -38,6 +38,7 @@ TESTED = {
     r"duologue (keys make|config show|voices) ": (HERE, "test_voices_keys_and_settings"),
     r"\S*duologue batch ": ("tests/integration/test_batch.py", "jsonl"),
     r"\S*duologue bench all ": ("tests/unit/cli/test_bench_cli.py", '"all"'),
+    r"duologue bench (engine|stream|door|growth) ": ("tests/integration/test_bench.py", "door"),
     r"\S*duologue train( lm)? ": ("tests/integration/test_cli_train.py", "train"),
     r"duologue train codec ": ("tests/integration/test_train_codec.py", "codec"),
     r"duologue build .*--engine onnx": ("tests/integration/test_build_bundle.py", "build"),
