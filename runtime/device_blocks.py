@@ -103,6 +103,11 @@ class DeviceBlocks:
         before, self._flight = self._flight, self._launch(sequences, is_brief)
         return [] if before is None else self._read(before)
 
+    def forget(self) -> None:
+        """Drop what is on its way: its sequences have ended, and it may bring the same fault."""
+        self._flight = None
+        self._ahead.clear()
+
     def _seat(self, sequence: Speech) -> bool:
         if sequence in self._ahead:
             return True

@@ -248,3 +248,5 @@ class Engine:
         for job in jobs:
             job.stream.fail(error)
             self._leave(job)
+        if self._blocks is not None:
+            self._blocks.forget()

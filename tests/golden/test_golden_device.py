@@ -22,7 +22,7 @@ from duologue.runtime.backbone.device import DecodesOnDevice, WideArray
 from duologue.runtime.backbone.torch_device import TorchDeviceBackbone
 from duologue.runtime.config import LmConfig
 from duologue.runtime.core import ChannelSampling, FinishReason
-from duologue.runtime.errors import CancelledError
+from duologue.runtime.errors import CancelledError, EngineError
 from duologue.runtime.lm.sequence import Sequence as Speech
 from duologue.runtime.stream import SpeechStream
 
@@ -123,6 +123,31 @@ def test_recorded_rows_among_strangers_on_the_device(crowded: Watched, seed: int
     crowded.on_launch = lambda block: None  # type: ignore[method-assign]
     assert num_cancelled > 0
     assert len({batch for batch, _ in blocks}) > 8, "sequences were to come and go"
+
+
+class _LostBlock:
+    """What a device answers that has failed."""
+
+    def wait(self) -> Any:
+        raise RuntimeError("the device failed")
+
+
+def test_steps_that_a_device_lost_fail_their_own_callers_and_nobody_after_them(
+    crowded: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crowded.watch()
+    row, launch, lost = next(iter(ROWS.values())), crowded.launch, range(3, 5)
+
+    def lose_two(slots: Sequence[int], uniforms: WideArray) -> Any:
+        block = launch(slots, uniforms)
+        return _LostBlock() if len(crowded.blocks) in lost else block
+
+    monkeypatch.setattr(crowded, "launch", lose_two)
+    with Bench(crowded) as bench:
+        with pytest.raises(EngineError, match="the engine failed"):
+            list(bench.submit(row.start(crowded.spec.lm)))
+        sequence = row.start(crowded.spec.lm)
+        _assert_recorded(row, sequence, bench.submit(sequence))
 
 
 def _ends_cancelled(stream: SpeechStream) -> bool:
