@@ -3,8 +3,8 @@
 
 `python -m duologue.runtime.gateway.child` reads lines of JSON from its standard input: first what
 to serve (`GatewayProcess` writes it), then what becomes of the model. It answers with one line:
-where it listens, or why it cannot. SIGTERM lets running streams finish; SIGINT, or the end of its
-input, does not.
+where it listens, or why it cannot; and with one each time that it has let requests in again. SIGTERM
+lets running streams finish; SIGINT, or the end of its input, does not.
 """
 
 from __future__ import annotations
@@ -95,6 +95,7 @@ def _obey(server: GatewayServer, news: dict[str, Any]) -> None:
         server.model_away(news["away"])
     if "back" in news:
         server.model_back(news["back"])
+        _say({"back": True})
 
 
 def _say(answer: dict[str, Any]) -> None:

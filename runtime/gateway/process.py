@@ -123,9 +123,16 @@ class GatewayProcess:
         self._tell(away=reason)
 
     def model_back(self) -> None:
-        """The model speaks again."""
+        """The model speaks again: from when this returns, requests are let in."""
         self._away = None
         self._tell(back=dict(self._describe_model()))
+        if self._process is None:
+            return
+        try:
+            self._read_answer(self._process)
+        except EngineError:
+            # It hangs. Nothing is spoken yet, and who watches it starts another one.
+            self._process.kill()
 
     def count_restart(self, reason: str) -> None:
         """Show a restart in the metrics; a gateway that is started later shows it, too."""

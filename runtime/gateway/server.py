@@ -140,7 +140,7 @@ class GatewayServer:
         self._call(lambda: self.house.outage.begin(reason))
 
     def model_back(self, facts: Mapping[str, Any] | None = None) -> None:
-        """Let requests in again; it is ready when it has been asked once.
+        """Let requests in again, from when this returns; ready when it has been asked once.
 
         Args:
             facts: engine and precision of what came back, see `ModelIdentity`.
@@ -151,7 +151,9 @@ class GatewayServer:
             self.house.outage.end()
             self.house.trouble.ring()
 
-        self._call(welcome)
+        is_done = self._call(welcome)
+        while self.is_running and not is_done.wait(_POLL_S):
+            pass
 
     def drain(self) -> None:
         """Take nothing new, and let running streams end within the grace time.
@@ -169,12 +171,19 @@ class GatewayServer:
         while self.house.admission.num_running and self.is_running and time.monotonic() < deadline:
             time.sleep(_POLL_S)
 
-    def _call(self, what: Callable[[], None]) -> None:
-        """Do something in the event loop, or at once where none runs."""
-        if self._loop is not None and self.is_running:
-            self._loop.call_soon_threadsafe(what)
-        else:
+    def _call(self, what: Callable[[], None]) -> threading.Event:
+        """Do something in the event loop, or at once where none runs; set when it was done."""
+        is_done = threading.Event()
+
+        def do() -> None:
             what()
+            is_done.set()
+
+        if self._loop is not None and self.is_running:
+            self._loop.call_soon_threadsafe(do)
+        else:
+            do()
+        return is_done
 
     def stop(self) -> None:
         """Drain, then stop. Idempotent."""

@@ -63,7 +63,7 @@ class FrontDoor(Protocol):
         ...
 
     def model_back(self) -> None:
-        """Let requests in again."""
+        """Let requests in again; they are when this returns."""
         ...
 
     def count_restart(self, reason: str) -> None:
