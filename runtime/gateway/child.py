@@ -3,8 +3,8 @@
 
 `python -m duologue.runtime.gateway.child` reads lines of JSON from its standard input: first what
 to serve (`GatewayProcess` writes it), then what becomes of the model. It answers with one line:
-where it listens, or why it cannot; and with one each time that it has let requests in again. SIGTERM
-lets running streams finish; SIGINT, or the end of its input, does not.
+where it listens, or why it cannot; and with one each time that it has let requests in again.
+SIGTERM lets running streams finish; SIGINT, or the end of its input, does not.
 """
 
 from __future__ import annotations

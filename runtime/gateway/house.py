@@ -122,7 +122,7 @@ def build_house(settings: Settings, client: Client, bundle_dir: Path | None = No
     admission = Admission(settings.api.max_streams, settings.api.max_streams_per_caller)
     metrics = Metrics()
     metrics.show("http_max_streams", "Dialogues at the same time", lambda: admission.max_streams)
-    uploads = UploadRoom(settings.storage.max_uploads)
+    uploads = UploadRoom.of(settings.storage)
     metrics.show("http_uploads", "Files on their way in", lambda: uploads.num_taken)
     metrics.show("log_dropped_lines", "Lines that the log has lost", num_dropped_lines)
     metrics.show("http_draining", "Nothing new is taken", lambda: admission.is_draining)

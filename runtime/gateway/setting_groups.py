@@ -169,6 +169,7 @@ class StorageSettings(Section):
         temp_dir: of uploads while they are read; None is the system's.
         max_voice_file_size: largest upload.
         max_uploads: that are on their way in, or wait to be decoded, at the same time.
+        max_uploads_per_caller: those of one key or address; None is a quarter of them.
         supported_formats: of uploads, by what the file really is.
     """
 
@@ -177,6 +178,7 @@ class StorageSettings(Section):
     temp_dir: Path | None = None
     max_voice_file_size: ByteSize = ByteSize(50_000_000)
     max_uploads: Annotated[int, Field(ge=1)] = 16
+    max_uploads_per_caller: Annotated[int, Field(ge=1)] | None = None
     supported_formats: tuple[VoiceFormat, ...] = ("wav", "mp3", "flac", "ogg", "m4a")
 
 

@@ -104,14 +104,14 @@ async def wanted_speech(
         UnsupportedError: something is asked for that this model cannot do.
         UnknownVoiceError, VoiceError: the voice is unknown or cannot be used.
         ScriptError: the text is too long or says nothing.
-        CapacityError: too many uploads are on their way.
+        RateLimitError, CapacityError: too many uploads are on their way, this caller's or all.
     """
     _check_supported(body)
     check_text(text, house.settings.api.max_text_chars)
     return Wanted(
         door=door,
         script=as_script(text),
-        options=body.options({1: await _voice(house, body)}),
+        options=body.options({1: await _voice(house, body, visitor)}),
         audio_format=body.response_format,
         sample_rate_hz=PCM_RATE_HZ if body.response_format == "pcm" else None,
         speed=body.speed,
@@ -145,12 +145,12 @@ def read_data_uri(uri: str) -> bytes:
         raise VoiceError("ref_audio holds no base64") from error
 
 
-async def _voice(house: House, body: SpokenFields) -> Voice | str:
+async def _voice(house: House, body: SpokenFields, visitor: Visitor) -> Voice | str:
     audio, text = body.ref_audio, body.ref_text or ""
     for reference in body.references:
         audio, text = reference.audio_path, reference.text
     if audio is not None:
-        with house.uploads.enter():
+        with house.uploads.enter(visitor):
             return await house.desk.voice_of_audio(read_data_uri(audio), text.strip())
     if body.ref_text:
         raise VoiceError("ref_text needs ref_audio; allowed: both, or neither")

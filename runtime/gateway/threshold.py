@@ -106,7 +106,8 @@ class Threshold:
         check_declared(length, limit)
         if scope_of(scope["path"], scope["method"]) == SPEAK:
             self._house.admission.check()
-        scope["state"]["upload"] = places.enter_context(self._house.uploads.enter())
+        place = self._house.uploads.enter(scope["state"]["visitor"])
+        scope["state"]["upload"] = places.enter_context(place)
         return Pieces(receive, limit)
 
     def _check_origin(self, scope: Scope) -> None:

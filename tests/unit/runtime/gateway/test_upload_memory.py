@@ -41,7 +41,12 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
     def opened(**api: Any) -> Gateway:
         flags = {
             "api": {"port": 0, "monitoring": {"metrics_port": 0}, **api},
-            "storage": {"voice_samples_dir": tmp_path / "voices", "max_uploads": NUM_PLACES},
+            "storage": {
+                "voice_samples_dir": tmp_path / "voices",
+                "max_uploads": NUM_PLACES,
+                # All callers here have one address.
+                "max_uploads_per_caller": NUM_PLACES + 1,
+            },
         }
         settings = load_settings(flags=flags, environment={})
         client = ScriptedClient()
