@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from duologue.runtime.backbone.tensor_file import LENGTH_BYTES, NUMPY_DTYPES
+from duologue.runtime.backbone.tensor_file import LENGTH_BYTES, NUMPY_DTYPES, RAW_BITS
 
 ALIGNMENT = 64
 """Bytes: what engines that map the file like a tensor to begin on."""
@@ -73,7 +73,8 @@ def _write(file: BinaryIO, entries: Sequence[TensorEntry], blocks: Blocks) -> No
 
 def write_arrays(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> None:
     """Write small float32, float16, int or uint8 arrays that are in memory anyway."""
-    names = {np.dtype(code): name for name, code in NUMPY_DTYPES.items() if name != "BF16"}
+    numbers = {name: code for name, code in NUMPY_DTYPES.items() if name not in RAW_BITS}
+    names = {np.dtype(code): name for name, code in numbers.items()}
     entries = [TensorEntry(name, names[array.dtype], array.shape) for name, array in arrays.items()]
     write_safetensors(path, entries, lambda name: [arrays[name]])
 

@@ -4,6 +4,9 @@
 Close to the names of the reference checkpoint, with three joins along the rows, so that each is
 one matrix product: the K embeddings (which are the heads too, unless the heads are untied), the
 query, key and value projections, and the gate and up projections. Projections are [out, in].
+
+A copy for the torch engine may hold its matrices in 8 bits (`matrix_shapes`, the heads always as a
+table of their own), each with a scale per row under `scales_name`.
 """
 
 from __future__ import annotations
@@ -43,6 +46,19 @@ def layer_shapes(lm: LmConfig) -> dict[str, tuple[int, ...]]:
         "gate_up_proj.weight": (2 * inner, hidden),
         "down_proj.weight": (hidden, inner),
     }
+
+
+def matrix_shapes(lm: LmConfig) -> dict[str, tuple[int, int]]:
+    """What values are multiplied with: projections, and the heads as `HEAD`: name -> [out, in]."""
+    shapes = lm_shapes(lm)
+    table = shapes.pop(EMBEDDING)
+    matrices = {**shapes, HEAD: table}
+    return {name: (shape[0], shape[1]) for name, shape in matrices.items() if len(shape) > 1}
+
+
+def scales_name(name: str) -> str:
+    """Name of the scales [out] of a matrix in 8 bits."""
+    return f"{name}.scales"
 
 
 def head_name(lm: LmConfig) -> str:

@@ -12,8 +12,9 @@
 not; files are relative to the bundle. `dtype` is the precision of the weights: of "torch" on a
 GPU that can take it (see `precision`; on a CPU it computes in float32), of "onnx" as stored: it
 computes in float32, or with "int8" and "int4" on quantised weights, which have a graph and a file
-of their own. On a GPU "torch" knows two more: `"deterministic": true` and `"channel0_ids"`, see
-`torch_open`. The engine "numpy" needs no entry: it reads the weights of one of the others.
+of their own. "torch" takes "int8" and "fp8", each with a file of its own (see `torch_weights`), and
+on a GPU two keys more: `"deterministic": true` and `"channel0_ids"`, see `torch_open`. The engine
+"numpy" needs no entry: it reads the weights of one of the others.
 """
 
 from __future__ import annotations

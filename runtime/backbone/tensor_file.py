@@ -32,8 +32,10 @@ NUMPY_DTYPES: dict[str, str] = {
     "U8": "|u1",
     "I8": "|i1",
     "BOOL": "|b1",
+    "F8_E4M3": "|u1",
 }
-"""How each type of the format is held in numpy; bfloat16 as its raw bits."""
+"""How each type of the format is held in numpy; bfloat16 and float8 as their raw bits."""
+RAW_BITS = ("BF16", "F8_E4M3")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,7 +44,7 @@ class StoredTensor:
 
     Attributes:
         dtype: name in the format, e.g. "F32" or "BF16".
-        data: a view of the mapped file; bfloat16 as raw uint16 bits.
+        data: a view of the mapped file; bfloat16 as raw uint16 bits, float8 as raw uint8 bits.
         offset: first byte in the file.
     """
 

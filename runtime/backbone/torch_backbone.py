@@ -50,7 +50,7 @@ class TorchBackbone:
 
     Args:
         lm: shape of the model.
-        weights_path: `lm.safetensors`.
+        weights_path: `lm.safetensors`, or its copy with matrices in 8 bits.
         max_slots: sequences at the same time.
         max_rows: rows per sequence.
         dtype: "float32", "float16" or "bfloat16", of weights and KV cache.
@@ -64,6 +64,8 @@ class TorchBackbone:
 
     _SPARE_ROWS: ClassVar[int] = 0
     """Rows of each slot's cache behind the last one that a sequence may use."""
+    _KEEPS_NARROW: ClassVar[bool] = False
+    """Whether matrices in 8 bits stay so; the reference computes with what they mean."""
 
     def __init__(
         self,
@@ -81,11 +83,19 @@ class TorchBackbone:
         self._slots = SlotTable(lm, max_slots, max_rows)
         self._device = torch.device(device)
         kind = DTYPES[dtype]
-        self._body = TorchBody(lm, weights_path, max_rows, kind, self._device, attention)
+        self._body = TorchBody(
+            lm,
+            weights_path,
+            max_rows,
+            kind,
+            self._device,
+            attention,
+            keeps_narrow=self._KEEPS_NARROW,
+        )
         self.spec = BackboneSpec(
             lm=lm,
             engine="torch",
-            dtype=dtype,
+            dtype=self._body.quantization or dtype,
             max_slots=max_slots,
             max_rows=max_rows,
             kv_bytes_per_row=lm.kv_elements_per_row * kind.itemsize,

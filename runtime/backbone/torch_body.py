@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
-from duologue.runtime.backbone.layout import EMBEDDING, FINAL_NORM, head_name, lm_shapes
+from duologue.runtime.backbone.layout import EMBEDDING, FINAL_NORM, HEAD
 from duologue.runtime.backbone.precision import Attention
 from duologue.runtime.backbone.rotary import rotary_tables
-from duologue.runtime.backbone.tensor_file import StoredTensor, TensorFile
 from duologue.runtime.backbone.torch_rows import KvCache, Rows, Tensor
+from duologue.runtime.backbone.torch_weights import multiply, read_weights
 from duologue.runtime.config import LmConfig
 
 GROUP = 8
@@ -29,14 +28,17 @@ class TorchBody:
 
     Args:
         lm: shape of the model.
-        weights_path: `lm.safetensors`.
+        weights_path: `lm.safetensors`, or its copy with matrices in 8 bits.
         max_rows: positions to prepare for.
         dtype: of weights, activations and KV cache.
         device: where.
         attention: how attention is computed, see `precision`.
+        keeps_narrow: matrices in 8 bits stay so on the device.
 
     Attributes:
-        weights: name -> tensor, as `layout.lm_shapes` names them.
+        weights: embedding and norms by name, as `layout.lm_shapes` names them.
+        matrices: what values are multiplied with, as `layout.matrix_shapes` names it.
+        quantization: "int8" or "fp8" if matrices are narrow.
         cos, sin: rotary tables [max_rows, head_dim / 2].
         is_cpu: where a row's bits must not depend on its neighbours.
 
@@ -52,22 +54,22 @@ class TorchBody:
         dtype: torch.dtype,
         device: torch.device,
         attention: Attention = "sdpa",
+        *,
+        keeps_narrow: bool = False,
     ) -> None:
         self.lm = lm
         self._attention_kind = attention
         self.is_cpu = device.type == "cpu"
-        stored = TensorFile(weights_path)
-        self.weights = {
-            name: _to_torch(stored.require(name, shape), dtype, device)
-            for name, shape in lm_shapes(lm).items()
-        }
+        read = read_weights(lm, weights_path, dtype, device, keeps_narrow=keeps_narrow)
+        self.weights, self.matrices = read.tensors, read.matrices
+        self.quantization = read.quantization
         tables = rotary_tables(lm, max_rows)
         self.cos, self.sin = (torch.from_numpy(t).to(device, dtype) for t in tables)
         self._offsets = torch.tensor(lm.logit_offsets[:-1], device=device)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits [B, sum(V_c)] in float32 of what `forward` gave."""
-        return self._project(head_name(self.lm), hidden[:, None])[:, 0].float()
+        return self._project(HEAD, hidden[:, None])[:, 0].float()
 
     def forward(self, input_ids: Tensor, rows: Rows, cache: KvCache) -> Tensor:
         """Read rows [B, S, K] into the cache; returns the last, normed: [B, hidden size]."""
@@ -123,9 +125,10 @@ class TorchBody:
 
     def _project(self, name: str, values: Tensor) -> Tensor:
         """Multiply [B, S, in] with a weight."""
+        weight = self.matrices[name]
         if self.is_cpu and values.shape[1] == 1:
-            return linear_in_groups(values[:, 0], self.weights[name])[:, None]
-        return F.linear(values, self.weights[name])
+            return multiply(values[:, 0], weight, linear_in_groups)[:, None]
+        return multiply(values, weight)
 
     def _norm(self, name: str, values: Tensor) -> Tensor:
         return rms_norm(values, self.weights[name], self.lm.rms_norm_eps)
@@ -197,10 +200,3 @@ def attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
     weights = scores.masked_fill(~mask, -torch.inf).softmax(dim=-1)
     mixed: Tensor = weights.to(values.dtype) @ values
     return mixed
-
-
-def _to_torch(stored: StoredTensor, dtype: torch.dtype, device: torch.device) -> Tensor:
-    if stored.dtype == "BF16":
-        bits = torch.from_numpy(np.array(stored.data))
-        return bits.view(torch.bfloat16).to(device, dtype)
-    return torch.from_numpy(np.array(stored.data)).to(device, dtype)

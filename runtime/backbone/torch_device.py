@@ -45,10 +45,10 @@ class TorchDeviceBackbone(TorchBackbone):
 
     Args:
         lm: shape of the model.
-        weights_path: `lm.safetensors`.
+        weights_path: `lm.safetensors`, or its copy with matrices in 8 bits, which stay so.
         max_slots: sequences at the same time.
         max_rows: rows per sequence.
-        dtype: "float32", "float16" or "bfloat16", of weights and KV cache.
+        dtype: "float32", "float16" or "bfloat16", of activations, KV cache and wide weights.
         device: "cpu", "cuda" or "cuda:N".
         attention: how attention of prompts is computed, see `precision`.
         deterministic: all batches have the height of the largest, so that products round alike
@@ -62,6 +62,7 @@ class TorchDeviceBackbone(TorchBackbone):
 
     # Where sequences that rest write to.
     _SPARE_ROWS: ClassVar[int] = 1
+    _KEEPS_NARROW: ClassVar[bool] = True
 
     def __init__(
         self,

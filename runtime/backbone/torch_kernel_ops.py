@@ -14,8 +14,10 @@ from duologue.runtime.backbone.torch_kernels import (
     join_kernel,
     store_kernel,
 )
+from duologue.runtime.backbone.torch_narrow_ops import multiply_narrow
 from duologue.runtime.backbone.torch_ops import StepRows
 from duologue.runtime.backbone.torch_rows import Tensor
+from duologue.runtime.backbone.torch_weights import NarrowWeight, Weight
 from duologue.runtime.config import LmConfig
 
 _STRETCH = 128
@@ -133,6 +135,8 @@ class KernelOps:
         gate_kernel[grid](joined, gated, width, BLOCK=_GATE_BLOCK)
         return gated
 
-    def project(self, values: Tensor, weight: Tensor) -> Tensor:
+    def project(self, values: Tensor, weight: Weight) -> Tensor:
         """See `StepOps.project`."""
+        if isinstance(weight, NarrowWeight):
+            return multiply_narrow(values, weight)
         return F.linear(values, weight)

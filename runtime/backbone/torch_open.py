@@ -5,12 +5,14 @@ What the bundle may say of it on a GPU, in `engines.torch`:
 
 | key | value |
 |---|---|
+| `dtype` | "int8", "fp8": `weights` holds matrices in 8 bits; all else is bfloat16 |
 | `deterministic` | true: a sequence's ids do not depend on who shares its steps |
 | `channel0_ids` | `[[start, stop], ...]`: ids that channel 0 chooses from, see `torch_columns` |
 """
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 
 import torch
@@ -28,9 +30,15 @@ from duologue.runtime.backbone.torch_backbone import TorchBackbone
 from duologue.runtime.backbone.torch_device import TorchDeviceBackbone
 from duologue.runtime.errors import ConfigError
 
+_log = logging.getLogger(__name__)
+
+QUANTIZATIONS = ("int8", "fp8")
+_BESIDE_NARROW = "bfloat16"
+"""Precision of activations and of what stays wide beside matrices in 8 bits."""
+
 
 def open_on_cpu(request: EngineRequest) -> Backbone:
-    """Load the reference, in float32.
+    """Load the reference, in float32; matrices in 8 bits are widened.
 
     Raises:
         ConfigError: the weights do not fit the model, or memory does not suffice.
@@ -50,7 +58,10 @@ def open_on_gpu(request: EngineRequest, device: str) -> Backbone:
         ConfigError: the weights do not fit the model, or memory does not suffice.
         EngineUnavailableError: the GPU can take none.
     """
-    wanted = str(request.entry.get("dtype"))
+    stored = str(request.entry.get("dtype"))
+    wanted = _BESIDE_NARROW if stored in QUANTIZATIONS else stored
+    if stored in QUANTIZATIONS:
+        _log.info("the language model's matrices stay in %s", stored)
     load = partial(
         TorchDeviceBackbone,
         request.lm,

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 
 from duologue.runtime.backbone.precision import Attention
 from duologue.runtime.backbone.torch_body import attend, linear_in_groups, rms_norm, rotate
+from duologue.runtime.backbone.torch_weights import Weight, multiply
 from duologue.runtime.config import LmConfig
 
 Tensor = torch.Tensor
@@ -73,7 +74,7 @@ class StepOps(Protocol):
         """Of [B, 2 * I]: the first half's SiLU times the second half."""
         ...
 
-    def project(self, values: Tensor, weight: Tensor) -> Tensor:
+    def project(self, values: Tensor, weight: Weight) -> Tensor:
         """Multiply [B, in] with [out, in]."""
         ...
 
@@ -128,6 +129,6 @@ class PlainOps:
         gate, up = joined.chunk(2, dim=-1)
         return F.silu(gate) * up
 
-    def project(self, values: Tensor, weight: Tensor) -> Tensor:
+    def project(self, values: Tensor, weight: Weight) -> Tensor:
         """See `StepOps.project`."""
-        return linear_in_groups(values, weight) if self._is_cpu else F.linear(values, weight)
+        return multiply(values, weight, linear_in_groups if self._is_cpu else F.linear)

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import torch
 
-from duologue.runtime.backbone.layout import FINAL_NORM, head_name
+from duologue.runtime.backbone.layout import FINAL_NORM, HEAD
 from duologue.runtime.backbone.torch_ends import StepBuffers, StepEnds, StepTables
 from duologue.runtime.backbone.torch_ops import StepOps, StepRows
 from duologue.runtime.backbone.torch_rows import KvCache, Tensor, upload
+from duologue.runtime.backbone.torch_weights import take_rows
 
 
 class TorchStep:
@@ -36,9 +37,9 @@ class TorchStep:
         device: torch.device,
     ) -> None:
         self._body, self._ops, self._ends, self._cache = tables.body, ops, ends, cache
-        head, columns = tables.body.weights[head_name(tables.body.lm)], tables.columns
+        head, columns = tables.body.matrices[HEAD], tables.columns
         # All rows: no copy. Some: a table of their own, so that only they are read.
-        self._head = head if columns.are_all else head[upload(columns.rows, device)]
+        self._head = head if columns.are_all else take_rows(head, upload(columns.rows, device))
 
     def take(self, buffers: StepBuffers, *, has_history: bool) -> None:
         """Take one step; see `StepBuffers`.
@@ -57,13 +58,14 @@ class TorchStep:
 
     def _layer(self, layer: int, hidden: Tensor, update: Tensor | None, rows: StepRows) -> Tensor:
         """Pass a layer; what it adds to `hidden` last is left to the next norm."""
-        weights, ops, prefix = self._body.weights, self._ops, f"layers.{layer}."
+        weights, matrices, ops = self._body.weights, self._body.matrices, self._ops
+        prefix = f"layers.{layer}."
         cache = self._cache.keys[layer], self._cache.values[layer]
         norms = weights[f"{prefix}q_norm.weight"], weights[f"{prefix}k_norm.weight"]
         normed = ops.add_norm(hidden, update, weights[f"{prefix}input_layernorm.weight"])
-        joined = ops.project(normed, weights[f"{prefix}qkv_proj.weight"])
+        joined = ops.project(normed, matrices[f"{prefix}qkv_proj.weight"])
         mixed = ops.attend(ops.store(joined, norms, cache, rows), cache, rows)
-        update = ops.project(mixed, weights[f"{prefix}o_proj.weight"])
+        update = ops.project(mixed, matrices[f"{prefix}o_proj.weight"])
         normed = ops.add_norm(hidden, update, weights[f"{prefix}post_attention_layernorm.weight"])
-        gated = ops.gate(ops.project(normed, weights[f"{prefix}gate_up_proj.weight"]))
-        return ops.project(gated, weights[f"{prefix}down_proj.weight"])
+        gated = ops.gate(ops.project(normed, matrices[f"{prefix}gate_up_proj.weight"]))
+        return ops.project(gated, matrices[f"{prefix}down_proj.weight"])

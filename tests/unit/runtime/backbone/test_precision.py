@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from narrow_lms import write_pair
 from random_lms import WEIGHTS, build_random_lm, random_ids, teacher_force
 
 from duologue.runtime.backbone import registry
@@ -138,13 +139,18 @@ def test_every_attention_gives_the_same_logits(
 
 
 def _load_on_fake_gpu(
-    lm: LmConfig, directory: Path, capability: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+    lm: LmConfig,
+    directory: Path,
+    capability: tuple[int, int],
+    monkeypatch: pytest.MonkeyPatch,
+    dtype: str = "bfloat16",
 ) -> Any:
     """The registry's way to the torch engine, the CPU standing in for a GPU."""
     monkeypatch.setattr(registry, "_has_gpu", lambda: True)
     monkeypatch.setattr(registry, "_CUDA_DEVICE", "cpu")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
-    entry = {"status": "built", "dtype": "bfloat16", "weights": WEIGHTS}
+    weights = WEIGHTS if dtype == "bfloat16" else f"{dtype}.safetensors"
+    entry = {"status": "built", "dtype": dtype, "weights": weights}
     request = registry.EngineRequest(lm, entry, directory, 2, 40)
     return registry._create_torch(request)
 
@@ -159,6 +165,24 @@ def test_the_registry_asks_the_gpu_what_it_can_do(
     # The trial has left nothing behind.
     ids = random_ids(lm, 5)
     assert np.isfinite(backbone.prefill(0, ids).values).all()
+
+
+@pytest.mark.parametrize(("capability", "dtype"), [(T4, torch.float16), (A100, torch.bfloat16)])
+@pytest.mark.parametrize("quantization", ["int8", "fp8"])
+def test_matrices_in_8_bits_leave_the_rest_as_it_is_without_them(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capability: tuple[int, int],
+    dtype: torch.dtype,
+    quantization: str,
+) -> None:
+    lm = build_random_lm(tmp_path, "bfloat16")
+    write_pair(lm, tmp_path / WEIGHTS, tmp_path, quantization)
+    backbone = _load_on_fake_gpu(lm, tmp_path, capability, monkeypatch, quantization)
+    assert backbone.spec.dtype == quantization
+    assert backbone.spec.kv_bytes_per_row == 2 * lm.kv_elements_per_row
+    assert backbone._cache.keys[0].dtype == dtype
+    assert np.isfinite(backbone.prefill(0, random_ids(lm, 5)).values).all()
 
 
 def test_a_model_too_large_for_float16_runs_in_float32(
