@@ -18,7 +18,10 @@ train = typer.Typer(
 )
 
 OutOption = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Made if need be.")]
-DataOption = Annotated[Path, typer.Option("--data", metavar="DIR", help="What prepare has made.")]
+DataOption = Annotated[
+    list[Path],
+    typer.Option("--data", metavar="DIR", help="What prepare has made; several: one batch each."),
+]
 ModelOption = Annotated[
     Path, typer.Option("--model", metavar="DIR", help="Checkpoint whose text side is used.")
 ]
@@ -97,7 +100,7 @@ def lm(
     settings = lm_settings(read_yaml(config))
     run = LmRun(
         model_dir=choose_base(model, from_config, out, int(settings.trainer["seed"])),
-        data_dir=data,
+        data_dirs=data,
         out_dir=out,
         settings=settings,
         lora=lora_settings(read_yaml(lora_config)) if lora else None,

@@ -23,6 +23,7 @@ class LengthBatches(torch.utils.data.Sampler[list[int]]):
 
     Args:
         lengths: rows of each example.
+        groups: of each example; a batch holds examples of one group. None: all are of one.
         max_rows: rows of a batch with its padding; a longer example is a batch of its own.
         max_examples: examples of a batch.
         seed: of the order.
@@ -41,11 +42,13 @@ class LengthBatches(torch.utils.data.Sampler[list[int]]):
         max_rows: int,
         max_examples: int,
         seed: int,
+        groups: npt.NDArray[np.int64] | None = None,
         rank: int = 0,
         num_ranks: int = 1,
         shuffle: bool = True,
     ) -> None:
         self._lengths, self._max_rows, self._max_examples = lengths, max_rows, max_examples
+        self._groups = np.zeros(len(lengths), dtype=np.int64) if groups is None else groups
         self._seed, self._rank, self._num_ranks, self._shuffle = seed, rank, num_ranks, shuffle
         self._epoch = 0
         # An epoch has as many batches as the first one, so that a run's length is known ahead.
@@ -70,17 +73,26 @@ class LengthBatches(torch.utils.data.Sampler[list[int]]):
     def _batches(self, epoch: int) -> list[list[int]]:
         generator = np.random.default_rng((self._seed, epoch))
         blur = generator.uniform(1, 1 + _BLUR, len(self._lengths)) if self._shuffle else 1.0
-        batches: list[list[int]] = []
-        current: list[int] = []
-        longest = 0
-        for index in np.argsort(self._lengths * blur, kind="stable"):
-            longest = max(longest, int(self._lengths[index]))
-            is_full = len(current) == self._max_examples
-            if current and (is_full or (len(current) + 1) * longest > self._max_rows):
-                batches.append(current)
-                current, longest = [], int(self._lengths[index])
-            current.append(int(index))
-        batches.append(current)
+        order = np.argsort(self._lengths * blur, kind="stable")
+        batches = [
+            batch
+            for group in np.unique(self._groups)
+            for batch in self._cut(order[self._groups[order] == group])
+        ]
         if self._shuffle:
             batches = [batches[place] for place in generator.permutation(len(batches))]
         return batches
+
+    def _cut(self, order: npt.NDArray[np.int64]) -> Iterator[list[int]]:
+        """Batches out of examples in the order of their lengths."""
+        current: list[int] = []
+        longest = 0
+        for index in order:
+            longest = max(longest, int(self._lengths[index]))
+            is_full = len(current) == self._max_examples
+            if current and (is_full or (len(current) + 1) * longest > self._max_rows):
+                yield current
+                current, longest = [], int(self._lengths[index])
+            current.append(int(index))
+        if current:
+            yield current

@@ -45,15 +45,21 @@ class Collator:
 
     def shift(self, row: TrainingRow) -> TrainingRow:
         """Delay an example's ids and labels: [T, K] becomes [T + max_delay, K]."""
+        voices = row.voices
+        if voices is not None:
+            # A row speaks in the voice of its first channel, which is not delayed.
+            padding = (0, self.input_delay.max_delay)
+            voices = np.pad(voices, padding, constant_values=IGNORED)
         return TrainingRow(
-            self.input_delay.apply(row.input_ids), self._label_delay.apply(row.labels)
+            self.input_delay.apply(row.input_ids), self._label_delay.apply(row.labels), voices
         )
 
     def __call__(self, rows: Sequence[TrainingRow]) -> Batch:
         """Delay, cut and pad examples.
 
         Returns:
-            `input_ids` and `labels` [B, S, K] and `attention_mask` [B, S], all int64.
+            `input_ids` and `labels` [B, S, K] and `attention_mask` [B, S], all int64; `voices`
+            [B, S], too, where the examples have them.
         """
         shifted = [self.shift(row) for row in rows]
         lengths = [min(len(row.input_ids), self.max_length) for row in shifted]
@@ -62,12 +68,14 @@ class Collator:
         input_ids[:] = self.input_delay.fills
         labels: IntArray = np.full(shape, IGNORED, dtype=np.int64)
         mask: IntArray = np.zeros(shape[:2], dtype=np.int64)
+        voices: IntArray = np.full(shape[:2], IGNORED, dtype=np.int64)
         for place, (row, length) in enumerate(zip(shifted, lengths, strict=True)):
             input_ids[place, :length] = row.input_ids[:length]
             labels[place, :length] = row.labels[:length]
             mask[place, :length] = 1
-        return {
-            "input_ids": torch.from_numpy(input_ids),
-            "labels": torch.from_numpy(labels),
-            "attention_mask": torch.from_numpy(mask),
-        }
+            if row.voices is not None:
+                voices[place, :length] = row.voices[:length]
+        batch = {"input_ids": input_ids, "labels": labels, "attention_mask": mask}
+        if any(row.voices is not None for row in rows):
+            batch["voices"] = voices
+        return {name: torch.from_numpy(values) for name, values in batch.items()}

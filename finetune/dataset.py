@@ -4,6 +4,8 @@
     data/dataset.json         what the data was made for, and the shards in order
     data/shard-00000.npy      int32 [sum of T, K]: the rows of its examples, one below the other
     data/shard-00000.json     per example [rows, audio rows], and false where it breaks off
+    data/shard-00000.voices.npy    int16 [sum of T], where it is known who speaks: the number of
+                              the voice in the list `voices` of dataset.json, or -100
 
 A shard's .json is written last: where it is missing, the shard is not done.
 """
@@ -25,6 +27,7 @@ from duologue.runtime.core import IntArray
 
 DATASET_FILE = "dataset.json"
 DATASET_FORMAT = 1
+_VOICES_SUFFIX = ".voices.npy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +38,13 @@ class Example:
         input_ids: [T, K].
         num_frames: audio rows at their end that are learnt.
         has_end: False for an example that breaks off, without a row that ends the speech.
+        voices: [T], see `rows.TrainingRow`; all examples of a shard have them, or none.
     """
 
     input_ids: IntArray
     num_frames: int
     has_end: bool = True
+    voices: IntArray | None = None
 
     @property
     def entry(self) -> list[int | bool]:
@@ -61,11 +66,12 @@ def write_shard(directory: Path, name: str, examples: Sequence[Example]) -> None
     """Write one shard; a shard of no examples is allowed, for all of its lines may be unfit."""
     index = [example.entry for example in examples]
     if examples:
-        rows = np.concatenate([example.input_ids for example in examples]).astype(np.int32)
-        unfinished = directory / f"{name}.npy.part"
-        with unfinished.open("wb") as file:
-            np.save(file, rows, allow_pickle=False)
-        unfinished.replace(directory / f"{name}.npy")
+        rows = np.concatenate([example.input_ids for example in examples])
+        _write_array(directory / f"{name}.npy", rows.astype(np.int32))
+        voices = [example.voices for example in examples if example.voices is not None]
+        if voices:
+            spoken = np.concatenate(voices).astype(np.int16)
+            _write_array(directory / f"{name}{_VOICES_SUFFIX}", spoken)
     _write_json(directory / f"{name}.json", index)
 
 
@@ -80,7 +86,8 @@ def write_description(directory: Path, shards: Sequence[str], facts: dict[str, A
     Args:
         directory: where the shards lie.
         shards: their names, in order.
-        facts: what the data was made for; `num_channels` is read back.
+        facts: what the data was made for; of these, `voices` is read back: names of the voices
+            whose numbers the shards hold.
     """
     description = {"format": DATASET_FORMAT, "shards": list(shards), **facts}
     _write_json(directory / DATASET_FILE, description)
@@ -99,12 +106,15 @@ class SpeechDataset:
     def __init__(self, directory: Path) -> None:
         self.description = _read_description(directory)
         self._shards: list[npt.NDArray[np.int32]] = []
+        self._spoken: list[npt.NDArray[np.int16] | None] = []
+        self.voices = tuple(str(name) for name in self.description.get("voices", ()))
         self._places: list[tuple[int, int, int, int, bool]] = []
         for name in self.description["shards"]:
             self._add_shard(directory, str(name))
         if not self._places:
             raise DataError(f"{directory} holds no example")
         self.lengths = np.array([length for _, _, length, _, _ in self._places])
+        self.groups = np.zeros(len(self._places), dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self._places)
@@ -113,17 +123,16 @@ class SpeechDataset:
         """Example `index` with its labels; a copy."""
         shard, start, length, num_frames, has_end = self._places[index]
         rows = self._shards[shard][start : start + length].astype(np.int64)
-        return label_row(rows, num_frames, has_end=has_end)
+        spoken = self._spoken[shard]
+        voices = None if spoken is None else spoken[start : start + length].astype(np.int64)
+        return label_row(rows, num_frames, has_end=has_end, voices=voices)
 
     def _add_shard(self, directory: Path, name: str) -> None:
         index = _read_json(directory / f"{name}.json")
         if not index:
             return
         path = directory / f"{name}.npy"
-        try:
-            rows = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path} cannot be read: {error}") from error
+        rows = _map_array(path)
         start = 0
         for length, num_frames, *rest in index:
             place = (len(self._shards), start, int(length), int(num_frames), rest != [False])
@@ -133,6 +142,33 @@ class SpeechDataset:
             found = f"{rows.dtype} {list(rows.shape)}"
             raise DataError(f"{path} holds {found}; wanted: int32 [{start}, channels]")
         self._shards.append(rows)
+        self._spoken.append(self._map_voices(directory / f"{name}{_VOICES_SUFFIX}", start))
+
+    def _map_voices(self, path: Path, num_rows: int) -> npt.NDArray[np.int16] | None:
+        if not self.voices:
+            return None
+        voices = _map_array(path)
+        if voices.dtype != np.int16 or voices.shape != (num_rows,):
+            found = f"{voices.dtype} {list(voices.shape)}"
+            raise DataError(f"{path} holds {found}; wanted: int16 [{num_rows}]")
+        if voices.max() >= len(self.voices):
+            raise DataError(f"{path} has the voice {voices.max()} of {len(self.voices)}")
+        return voices
+
+
+def _map_array(path: Path) -> npt.NDArray[Any]:
+    try:
+        mapped: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+    return mapped
+
+
+def _write_array(path: Path, values: npt.NDArray[Any]) -> None:
+    unfinished = path.with_name(path.name + ".part")
+    with unfinished.open("wb") as file:
+        np.save(file, values, allow_pickle=False)
+    unfinished.replace(path)
 
 
 def _read_description(directory: Path) -> dict[str, Any]:

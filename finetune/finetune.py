@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         run = LmRun(
             model_dir=args.model_path,
-            data_dir=args.data_dir,
+            data_dirs=[args.data_dir],
             out_dir=args.output_dir,
             settings=lm_settings(read_yaml(args.training_config)),
             lora=lora_settings(read_yaml(args.lora_config)) if args.lora else None,

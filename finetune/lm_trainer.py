@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from duologue.finetune.collate import Collator
 from duologue.finetune.errors import DataError, TrainingError
 from duologue.finetune.lora import add_adapters, merge_adapters
 from duologue.finetune.model import TrainableLm
-from duologue.finetune.model_files import BaseModel, load_base, save_checkpoint
+from duologue.finetune.model_files import BaseModel, load_base, load_probes, save_checkpoint
 from duologue.finetune.muon import Muon
 from duologue.finetune.row_source import RowSource, check_rows, open_rows, split_rows
 from duologue.finetune.settings import LmSettings, LoraSettings
@@ -31,7 +32,8 @@ class LmRun:
 
     Attributes:
         model_dir: checkpoint that training begins with.
-        data_dir: prepared data, see `row_source.open_rows`.
+        data_dirs: prepared data, see `row_source.open_rows`; a batch holds examples of one
+            folder, and each folder has as many batches as its examples fill.
         out_dir: checkpoints, TensorBoard logs, and the finished checkpoint in `final`.
         settings: of the run.
         lora: adapters; None trains all weights.
@@ -40,7 +42,7 @@ class LmRun:
     """
 
     model_dir: Path
-    data_dir: Path
+    data_dirs: Sequence[Path]
     out_dir: Path
     settings: LmSettings
     lora: LoraSettings | None = None
@@ -68,7 +70,10 @@ def train_lm(run: LmRun) -> Path:
     base = load_base(run.model_dir)
     check_rows(train_rows, base.checkpoint.lm)
     trainer = _make_trainer(run, base, train_rows, eval_rows)
-    trainer.train(resume_from_checkpoint=_last_checkpoint(run))
+    last = _last_checkpoint(run)
+    if last is not None and isinstance(trainer.model, TrainableLm):
+        load_probes(trainer.model, Path(last))
+    trainer.train(resume_from_checkpoint=last)
     final_dir = run.out_dir / FINAL_DIR
     if trainer.is_world_process_zero():
         trained = trainer.accelerator.unwrap_model(trainer.model)
@@ -88,9 +93,7 @@ def _last_checkpoint(run: LmRun) -> str | None:
 
 
 def _open_data(run: LmRun) -> tuple[RowSource, RowSource | None]:
-    if not run.data_dir.is_dir():
-        raise DataError(f"{run.data_dir} is no folder; allowed: a folder that prepare has filled")
-    rows = open_rows(run.data_dir)
+    rows = open_rows(*run.data_dirs)
     if run.eval_dir is not None:
         return rows, open_rows(run.eval_dir)
     return split_rows(rows, run.settings.eval_fraction, int(run.settings.trainer["seed"]))
@@ -103,10 +106,15 @@ def _make_trainer(
     eval_rows: RowSource | None,
 ) -> DialogueTrainer:
     lm, settings = base.checkpoint.lm, run.settings
+    num_voices = _num_probed_voices(run, train_rows)
     model = TrainableLm(
-        lm, settings.weights_for(lm.num_channels), recomputes=settings.gradient_checkpointing
+        lm,
+        settings.weights_for(lm.num_channels),
+        recomputes=settings.gradient_checkpointing,
+        num_voices=num_voices,
+        voice_loss_weight=settings.voice_loss_weight,
     )
-    model.load_state_dict(base.model.state_dict())
+    model.load_state_dict({**model.state_dict(), **base.model.state_dict()})
     trained: torch.nn.Module = model if run.lora is None else add_adapters(model, run.lora)
     arguments = _arguments(run, with_eval=eval_rows is not None)
     trainer = DialogueTrainer(
@@ -124,6 +132,19 @@ def _make_trainer(
     return trainer
 
 
+def _num_probed_voices(run: LmRun, rows: RowSource) -> int:
+    """How many voices the probes are to tell; 0 where there are no probes."""
+    weight = run.settings.voice_loss_weight
+    if weight == 0:
+        return 0
+    if weight < 0 or run.lora is not None:
+        found = f"voice_loss_weight is {weight}" + (", with adapters" if run.lora else "")
+        raise TrainingError(f"{found}; allowed: 0 or more, and 0 with adapters")
+    if not rows.voices:
+        raise DataError("voice_loss_weight needs data that says who speaks; this says nothing")
+    return len(rows.voices)
+
+
 def _muon(model: torch.nn.Module, arguments: TrainingArguments) -> Muon:
     return Muon(
         model.named_parameters(),
@@ -139,6 +160,8 @@ def _arguments(run: LmRun, *, with_eval: bool) -> TrainingArguments:
     # A share of all steps below one, which is how the newer library spells the ratio.
     if "warmup_ratio" in chosen and "warmup_ratio" not in known:
         chosen.setdefault("warmup_steps", chosen.pop("warmup_ratio"))
+    # Without it the Trainer refuses bfloat16 where there is no GPU, though the processor has it.
+    chosen.setdefault("use_cpu", not torch.accelerator.is_available())
     unknown = sorted(set(chosen) - known)
     if unknown:
         raise TrainingError(f"the training settings name {unknown}, which nobody knows")

@@ -15,10 +15,13 @@ from duologue.build_engines.checkpoint import Checkpoint, part_shapes, read_chec
 from duologue.build_engines.safetensors_writer import write_arrays
 from duologue.finetune.errors import TrainingError
 from duologue.finetune.model import TrainableLm
+from duologue.runtime.backbone.tensor_file import TensorFile
 from duologue.runtime.core import FloatArray
 from duologue.runtime.text.tokenizer import TextTokenizer
 
 WEIGHTS_FILE = "model.safetensors"
+_PROBES_FILE = "voice_probes.safetensors"
+_PROBES = "voice_probes."
 _COMPANIONS = (
     "config.json",
     "generation_config.json",
@@ -94,9 +97,27 @@ def save_checkpoint(
     arrays = {
         name: _array(name, value.detach().cpu(), dtype)
         for name, value in model.state_dict().items()
+        if not name.startswith(_PROBES)
     }
     write_arrays(out_dir / WEIGHTS_FILE, arrays)
     copy_companions(base_dir, out_dir)
+
+
+def save_probes(model: TrainableLm, out_dir: Path) -> None:
+    """Write the probes of a training run beside its checkpoint, for the run to go on with."""
+    probes = {n: v.detach().cpu() for n, v in model.state_dict().items() if n.startswith(_PROBES)}
+    if probes:
+        write_arrays(out_dir / _PROBES_FILE, {n: v.float().numpy() for n, v in probes.items()})
+
+
+def load_probes(model: TrainableLm, directory: Path) -> None:
+    """Take up the probes that lie beside a checkpoint, if there are any of this many voices."""
+    if not (directory / _PROBES_FILE).is_file():
+        return
+    stored, state = TensorFile(directory / _PROBES_FILE), model.state_dict()
+    for name, tensor in stored.items():
+        if name in state and tensor.shape == tuple(state[name].shape):
+            state[name].copy_(torch.from_numpy(np.array(tensor.float32())))
 
 
 def copy_companions(base_dir: Path, out_dir: Path) -> None:

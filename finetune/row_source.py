@@ -25,6 +25,16 @@ class RowSource(Protocol):
         """T of each example."""
         ...
 
+    @property
+    def groups(self) -> npt.NDArray[np.int64]:
+        """Which part of the data each example is of; a batch holds examples of one part."""
+        ...
+
+    @property
+    def voices(self) -> tuple[str, ...]:
+        """Names of the voices whose numbers the rows hold; none where they do not say."""
+        ...
+
     def __len__(self) -> int:
         """How many examples there are."""
         ...
@@ -40,6 +50,8 @@ class RowList:
     def __init__(self, rows: Sequence[TrainingRow]) -> None:
         self._rows = rows
         self.lengths = np.array([len(row.input_ids) for row in rows])
+        self.groups = np.zeros(len(rows), dtype=np.int64)
+        self.voices: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -59,6 +71,8 @@ class RowSubset:
     def __init__(self, source: RowSource, indices: npt.NDArray[np.int64]) -> None:
         self._source, self._indices = source, indices
         self.lengths = source.lengths[indices]
+        self.groups = source.groups[indices]
+        self.voices = source.voices
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -67,15 +81,53 @@ class RowSubset:
         return self._source[int(self._indices[index])]
 
 
-def open_rows(directory: Path) -> RowSource:
-    """Open prepared data of either format.
+class RowUnion:
+    """Several sources one after the other; each is a group of its own.
 
     Args:
-        directory: a dataset of ours, or `.pkl` files with their `_metas.npy`.
+        sources: at least one.
 
     Raises:
-        DataError: there is neither, or it is damaged.
+        DataError: some name voices, and others do not, or others.
     """
+
+    def __init__(self, sources: Sequence[RowSource]) -> None:
+        self._sources = sources
+        self._starts = np.cumsum([0, *(len(source) for source in sources)])
+        self.lengths = np.concatenate([source.lengths for source in sources])
+        self.groups = np.repeat(np.arange(len(sources)), np.diff(self._starts))
+        self.voices = sources[0].voices
+        for source in sources[1:]:
+            if source.voices != self.voices:
+                raise DataError(
+                    f"the parts of the data name different voices: {list(self.voices)} and "
+                    f"{list(source.voices)}; allowed: parts that were made in one go"
+                )
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def __getitem__(self, index: int) -> TrainingRow:
+        part = int(np.searchsorted(self._starts, index, side="right")) - 1
+        return self._sources[part][index - int(self._starts[part])]
+
+
+def open_rows(*directories: Path) -> RowSource:
+    """Open prepared data of either format; of several folders, each is a group of its own.
+
+    Args:
+        directories: a dataset of ours, or `.pkl` files with their `_metas.npy`.
+
+    Raises:
+        DataError: there is neither, it is damaged, or the folders do not go together.
+    """
+    sources = [_open(directory) for directory in directories]
+    return sources[0] if len(sources) == 1 else RowUnion(sources)
+
+
+def _open(directory: Path) -> RowSource:
+    if not directory.is_dir():
+        raise DataError(f"{directory} is no folder; allowed: a folder that prepare has filled")
     if (directory / DATASET_FILE).is_file():
         return SpeechDataset(directory)
     files = sorted(directory.glob("*.pkl"))

@@ -37,10 +37,13 @@ class TrainingRow:
     Attributes:
         input_ids: [T, K].
         labels: [T, K], `IGNORED` where nothing is learnt.
+        voices: [T], number of the voice that speaks a row, `IGNORED` where that is unknown; None
+            where the data does not say.
     """
 
     input_ids: IntArray
     labels: IntArray
+    voices: IntArray | None = None
 
 
 def encode_transcript(text: str, prompt: PromptConfig, tokenizer: TextTokenizer) -> list[int]:
@@ -98,21 +101,28 @@ def build_row(text_ids: list[int], codes: IntArray, tokens: TokenIds) -> IntArra
     )
 
 
-def label_row(input_ids: IntArray, num_frames: int, *, has_end: bool = True) -> TrainingRow:
+def label_row(
+    input_ids: IntArray,
+    num_frames: int,
+    *,
+    has_end: bool = True,
+    voices: IntArray | None = None,
+) -> TrainingRow:
     """Add the labels, which follow from where the audio stands.
 
     Args:
         input_ids: [T, K], whose last row says end of speech.
         num_frames: audio rows before that.
         has_end: False for an example that breaks off: its last row is audio.
+        voices: see `TrainingRow`.
     """
     labels = np.full_like(input_ids, IGNORED)
     if not has_end:
         labels[-num_frames:] = input_ids[-num_frames:]
-        return TrainingRow(input_ids, labels)
+        return TrainingRow(input_ids, labels, voices)
     labels[-1 - num_frames : -1] = input_ids[-1 - num_frames : -1]
     labels[-1, 0] = input_ids[-1, 0]
-    return TrainingRow(input_ids, labels)
+    return TrainingRow(input_ids, labels, voices)
 
 
 def count_frames(row: TrainingRow) -> int:

@@ -44,6 +44,8 @@ class LmSettings:
         eval_fraction: share of the examples kept for evaluation where no evaluation data is given.
         early_stopping_patience: evaluations without progress before the run ends; None: never.
         gradient_checkpointing: compute activations twice instead of keeping them.
+        voice_loss_weight: how much it counts that linear probes on the middle layers tell who
+            will speak the next row, where the data says so; the probes are not kept.
         muon: train the matrices of the body by Muon, which wants fewer steps, instead of AdamW.
         save_dtype: precision of the final checkpoint, "float32" or "float16".
     """
@@ -55,6 +57,7 @@ class LmSettings:
     eval_fraction: float = 0.0
     early_stopping_patience: int | None = None
     gradient_checkpointing: bool = True
+    voice_loss_weight: float = 0.0
     muon: bool = False
     save_dtype: str = "float32"
 
@@ -108,6 +111,8 @@ def lm_settings(values: Mapping[str, Any]) -> LmSettings:
     """
     own_names = {f.name for f in dataclasses.fields(LmSettings)} - {"trainer"}
     own = {name: value for name, value in values.items() if name in own_names}
+    if "voice_loss_weight" in own:
+        own["voice_loss_weight"] = _number("voice_loss_weight", own["voice_loss_weight"])
     rest = {n: v for n, v in values.items() if n not in own_names and n not in _OBSOLETE}
     if own.get("channel_weights") is not None:
         own["channel_weights"] = tuple(

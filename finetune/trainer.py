@@ -16,7 +16,7 @@ from duologue.finetune.batching import LengthBatches
 from duologue.finetune.collate import Collator
 from duologue.finetune.errors import TrainingError
 from duologue.finetune.model import TrainableLm
-from duologue.finetune.model_files import save_checkpoint
+from duologue.finetune.model_files import save_checkpoint, save_probes
 from duologue.finetune.row_source import RowSource
 
 
@@ -68,6 +68,7 @@ class DialogueTrainer(Trainer):
         self._collator, self._max_rows_per_batch = collator, max_rows_per_batch
         self._base_dir = base_dir
         self._channel_losses: dict[bool, list[torch.Tensor]] = {True: [], False: []}
+        self._voice_losses: dict[bool, list[torch.Tensor]] = {True: [], False: []}
 
     def get_train_dataloader(self) -> EpochLoader:
         """Batches of similar length, shared out to the processes."""
@@ -91,7 +92,8 @@ class DialogueTrainer(Trainer):
         Raises:
             TrainingError: the loss is no number, or the batch has no label.
         """
-        outputs = model(input_ids=inputs["input_ids"], labels=inputs["labels"])
+        known = {"voices": inputs["voices"]} if "voices" in inputs else {}
+        outputs = model(input_ids=inputs["input_ids"], labels=inputs["labels"], **known)
         loss = outputs["loss"]
         if not math.isfinite(float(loss.detach())):
             raise TrainingError(
@@ -99,10 +101,12 @@ class DialogueTrainer(Trainer):
                 "learning rate, or go on from an earlier checkpoint"
             )
         self._channel_losses[model.training].append(outputs["channel_losses"])
+        if "voice_loss" in outputs:
+            self._voice_losses[model.training].append(outputs["voice_loss"])
         return (loss, outputs) if return_outputs else loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Report the losses of the channels beside the total."""
+        """Report the losses of the channels, and of the probes, beside the total."""
         is_training = "loss" in logs
         if is_training or "eval_loss" in logs:
             prefix = "" if is_training else "eval_"
@@ -110,6 +114,10 @@ class DialogueTrainer(Trainer):
             means = torch.stack(kept).mean(dim=0).tolist() if kept else []
             logs.update({f"{prefix}loss_channel_{c}": mean for c, mean in enumerate(means)})
             kept.clear()
+            voice_losses = self._voice_losses[is_training]
+            if voice_losses:
+                logs[f"{prefix}voice_loss"] = float(torch.stack(voice_losses).mean())
+                voice_losses.clear()
         super().log(logs, start_time)
 
     def _loader(self, rows: RowSource, batch_size: int, *, shuffle: bool) -> EpochLoader:
@@ -120,6 +128,7 @@ class DialogueTrainer(Trainer):
             max_rows=by_rows or int(lengths.max()) * batch_size,
             max_examples=len(lengths) if by_rows else batch_size,
             seed=self.args.seed,
+            groups=rows.groups,
             rank=self.args.process_index,
             num_ranks=self.args.world_size,
             shuffle=shuffle,
@@ -140,6 +149,7 @@ class DialogueTrainer(Trainer):
         model = self.accelerator.unwrap_model(self.model)
         if isinstance(model, TrainableLm):
             save_checkpoint(model, self._base_dir, folder)
+            save_probes(model, folder)
         else:
             model.save_pretrained(folder)
             # The configuration stays out: with it the folder would look like a whole model.

@@ -24,10 +24,12 @@ def main() -> None:
     parser.add_argument("--language", choices=LANGUAGES, default="en")
     parser.add_argument("--default-share", type=float, default=0.6, metavar="SHARE",
                         help="share of dialogues spoken by the two default voices")  # fmt: skip
+    parser.add_argument("--further-voices", action="store_true",
+                        help="draw the others from some forty more voices, too")  # fmt: skip
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
     plan = DataPlan(args.directory, args.dialogues, args.seed, args.split, args.language,
-                    args.default_share)  # fmt: skip
+                    args.default_share, args.further_voices)  # fmt: skip
     console = Console(stderr=True)
     columns = (*Progress.get_default_columns(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:

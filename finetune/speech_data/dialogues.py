@@ -86,6 +86,7 @@ def plan_dialogue(
     split: Split = "train",
     language: str = "en",
     default_share: float = 0.6,
+    further_voices: bool = False,
 ) -> PlannedDialogue:
     """Plan one dialogue.
 
@@ -96,9 +97,10 @@ def plan_dialogue(
         split: "train" or "test"; part of the name and of the chance.
         language: of the text.
         default_share: share of dialogues spoken by the default voices.
+        further_voices: whether others than the default pair may be of `FURTHER_VOICES`.
     """
     random = Random(f"{seed}/{split}/{language}/{index}")
-    voices = draw_voices(random, default_share)
+    voices = draw_voices(random, default_share, further=further_voices)
     return PlannedDialogue(
         id=f"{split}-{language}-{index:06d}",
         language=language,

@@ -24,7 +24,7 @@ from duologue.finetune.new_model import choose_base
 from duologue.finetune.prepare import TextSide, file_encoder
 from duologue.finetune.sources import text_side
 from duologue.finetune.speech_data.openings import OpeningMaker
-from duologue.finetune.speech_data.references import ExampleMaker
+from duologue.finetune.speech_data.references import ExampleMaker, number_voices
 from duologue.finetune.speech_data.spoken import encode_blocks, read_spoken
 from duologue.runtime.codec.base import Codec
 from duologue.runtime.codec.torch_codec import TorchCodec
@@ -63,7 +63,7 @@ def write_examples(
         frames_per_s: of the codes.
         seed: of cuts and references.
         num_openings: beginnings of turns for training, see `openings`; they become a dataset
-            `openings`, too.
+            `openings`.
 
     Returns:
         Split -> number of examples.
@@ -75,26 +75,26 @@ def write_examples(
     for split in ("train", "test"):
         found = chain.from_iterable(read_spoken(folder, split) for folder in data_dirs)
         dialogues = list(found)
-        maker = ExampleMaker(dialogues, side, frames_per_s)
+        numbers = number_voices(dialogues)
+        maker = ExampleMaker(dialogues, side, frames_per_s, numbers)
         examples = list(maker.examples(Random(seed), parts=split == "train"))
         if num_openings and split == "train":
-            openings = OpeningMaker(dialogues, side, frames_per_s)
+            openings = OpeningMaker(dialogues, side, frames_per_s, numbers)
             begun = list(openings.examples(Random(seed), num_openings))
-            _write(out_dir / "openings", begun)
-            examples += begun
+            _write(out_dir / "openings", begun, list(numbers))
         if examples:
-            _write(out_dir / split, examples)
+            _write(out_dir / split, examples, list(numbers))
         counts[split] = len(examples)
     return counts
 
 
-def _write(directory: Path, examples: list[Example]) -> None:
+def _write(directory: Path, examples: list[Example], voices: list[str]) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     starts = range(0, len(examples), _EXAMPLES_PER_SHARD)
     names = [shard_name(index) for index in range(len(starts))]
     for name, start in zip(names, starts, strict=True):
         write_shard(directory, name, examples[start : start + _EXAMPLES_PER_SHARD])
-    write_description(directory, names, {})
+    write_description(directory, names, {"voices": voices})
 
 
 def main() -> None:
@@ -108,7 +108,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument(
         "--openings", type=int, default=0, metavar="N",
-        help="beginnings of turns behind references, in OUT/train and alone in OUT/openings",
+        help="beginnings of turns behind references, in OUT/openings",
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)

@@ -56,6 +56,7 @@ class DataPlan:
         split: "train", or "test" for text that training never shows.
         language: "en" or "cmn".
         default_share: share of dialogues spoken by the default voices.
+        further_voices: draw the others from `FURTHER_VOICES`, too.
         sample_rate_hz: of the WAV files.
         block_size: dialogues that one process makes at a time.
     """
@@ -66,6 +67,7 @@ class DataPlan:
     split: Split = "train"
     language: str = "en"
     default_share: float = 0.6
+    further_voices: bool = False
     sample_rate_hz: int = 24_000
     block_size: int = 50
 
@@ -140,6 +142,7 @@ def make_block(plan: DataPlan, block: int, speak: Speak) -> Iterator[dict[str, A
             split=plan.split,
             language=plan.language,
             default_share=plan.default_share,
+            further_voices=plan.further_voices,
         )
         samples, turns = speak_dialogue(dialogue, plan.sample_rate_hz, speak)
         file_path = f"{_AUDIO_DIR}/{dialogue.id}.wav"

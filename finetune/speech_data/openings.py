@@ -4,13 +4,14 @@
 Once a turn has begun, its own codes say how it goes on. What a reference is worth is decided in a
 turn's first frames, which are a small part of whole dialogues: with two references in front, a
 model trained on whole dialogues alone tells the two apart no better than chance for thousands of
-steps. Here a turn is learnt in its first second and nowhere else, and ends there.
+steps. Here one reference is followed by a turn's first second, and two references by a brief turn
+of one speaker and the first second of the other's answer; nothing else is learnt.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from random import Random
 
 import numpy as np
@@ -18,17 +19,21 @@ import numpy as np
 from duologue.finetune.dataset import Example
 from duologue.finetune.errors import DataError
 from duologue.finetune.prepare import TextSide
-from duologue.finetune.rows import build_row, encode_transcript
-from duologue.finetune.speech_data.references import Clip
+from duologue.finetune.speech_data.references import Clip, lay_out
 from duologue.finetune.speech_data.spoken import SpokenDialogue
 
 _LEARNT_FRAMES = 12
-_REFERENCE_FRAMES = (15, 40)
-_TURN_FRAMES = (15, 60)
+_TURN_FRAMES = (15, 70)
+# A brief clip costs few rows, so that a step holds many beginnings; some references are longer.
+_BRIEF_FRAMES = 32
+_LONG_REFERENCE = 0.25
 # One reference is the easier half: which voice there is, without which of two.
-_ONE_REFERENCE = 0.35
+_ONE_REFERENCE = 0.3
+_OTHER_LANGUAGE = 0.15
 # As the rules for text join neighbouring turns of one speaker.
 _MERGED = 0.5
+
+Clips = Mapping[str, list[Clip]]
 
 
 class OpeningMaker:
@@ -38,31 +43,39 @@ class OpeningMaker:
         dialogues: whose single turns are drawn, as references and as what is spoken.
         text_side: of the model that is to be trained.
         frames_per_s: of the codes.
+        voice_numbers: see `references.number_voices`.
 
     Raises:
-        DataError: no language has short turns of two voices.
+        DataError: no language has brief turns of two voices.
     """
 
     def __init__(
-        self, dialogues: Iterable[SpokenDialogue], text_side: TextSide, frames_per_s: float
+        self,
+        dialogues: Iterable[SpokenDialogue],
+        text_side: TextSide,
+        frames_per_s: float,
+        voice_numbers: Mapping[str, int],
     ) -> None:
         self._text_side = text_side
-        self._clips: dict[str, dict[str, list[Clip]]] = defaultdict(lambda: defaultdict(list))
+        found: dict[str, dict[str, list[Clip]]] = defaultdict(lambda: defaultdict(list))
         for dialogue in dialogues:
             for place, turn in enumerate(dialogue.turns):
                 codes = dialogue.cut(place, place, frames_per_s)
                 if _TURN_FRAMES[0] <= codes.shape[1] <= _TURN_FRAMES[1]:
                     voice = dialogue.voice_of(turn)
-                    self._clips[dialogue.language][voice].append(Clip(turn.text, codes))
-        for voices in self._clips.values():
-            for name in [name for name, clips in voices.items() if not _can_be_heard(clips)]:
-                del voices[name]
-        self._languages = sorted(name for name, of in self._clips.items() if len(of) > 1)
+                    clip = Clip(turn.text, codes, voice_numbers[voice])
+                    found[dialogue.language][voice].append(clip)
+        self._turns = {language: _audible(voices) for language, voices in found.items()}
+        self._brief = {
+            language: {name: _brief(clips) for name, clips in voices.items()}
+            for language, voices in self._turns.items()
+        }
+        self._languages = sorted(name for name, of in self._turns.items() if len(of) > 1)
         if not self._languages:
-            raise DataError("openings need short turns of at least two voices in one language")
+            raise DataError("openings need brief turns of at least two voices in one language")
 
     def examples(self, random: Random, num_examples: int) -> Iterator[Example]:
-        """So many examples, every voice as often as any other."""
+        """So many examples; a voice comes the oftener, the more there is of it, but not as much."""
         made = 0
         while made < num_examples:
             example = self._example(random)
@@ -71,31 +84,74 @@ class OpeningMaker:
                 yield example
 
     def _example(self, random: Random) -> Example | None:
-        """One example, or None when the turn that was drawn is heard already."""
-        voices = self._clips[random.choice(self._languages)]
-        pair = random.sample(sorted(voices), 2)
+        """One example, or None when a turn that was drawn is heard already."""
+        language = random.choice(self._languages)
+        pair = self._pair(language, random)
         speaker = random.choice((1, 2))
-        heard = (speaker,) if random.random() < _ONE_REFERENCE else (1, 2)
-        references = [(place, _short(voices[pair[place - 1]], random)) for place in heard]
-        turn = random.choice(voices[pair[speaker - 1]])
-        if turn.text in {clip.text for _, clip in references}:
+        is_alone = random.random() < _ONE_REFERENCE
+        heard = (speaker,) if is_alone else (1, 2)
+        references = [
+            (place, self._reference(language, pair[place - 1], random)) for place in heard
+        ]
+        turns = [] if is_alone else [(speaker, self._brief[language][pair[speaker - 1]])]
+        last = speaker if is_alone else 3 - speaker
+        turns.append((last, self._turns[language][pair[last - 1]]))
+        spoken = [(place, random.choice(clips)) for place, clips in turns]
+        texts = [clip.text for _, clip in (*references, *spoken)]
+        if len(set(texts)) < len(texts):
             return None
-        text = "".join(f"[S{place}]{clip.text}" for place, clip in references)
         is_merged = references[-1][0] == speaker and random.random() < _MERGED
-        text += turn.text if is_merged else f"[S{speaker}]{turn.text}"
-        opening = turn.codes[:, :_LEARNT_FRAMES]
-        codes = np.concatenate([*(clip.codes for _, clip in references), opening], axis=1)
-        side = self._text_side
-        rows = build_row(encode_transcript(text, side.prompt, side.tokenizer), codes, side.tokens)
-        return Example(rows[:-1], opening.shape[1], has_end=False)
+        return self._lay_out(references, spoken, is_merged=is_merged)
+
+    def _lay_out(
+        self,
+        references: list[tuple[int, Clip]],
+        spoken: list[tuple[int, Clip]],
+        *,
+        is_merged: bool,
+    ) -> Example:
+        text = "".join(f"[S{place}]{clip.text}" for place, clip in references)
+        said = "".join(f"[S{place}]{clip.text}" for place, clip in spoken)
+        text += said.removeprefix(f"[S{spoken[0][0]}]") if is_merged else said
+        codes = [clip.codes for _, clip in (*references, *spoken)]
+        codes[-1] = codes[-1][:, :_LEARNT_FRAMES]
+        heard = codes[len(references) :]
+        spoken_by = [clip.spoken_by for _, clip in references]
+        # What speaks here can be told from the first frame on: that is what is to be learnt.
+        spoken_by += [
+            np.full(piece.shape[1], clip.voice)
+            for (_, clip), piece in zip(spoken, heard, strict=True)
+        ]
+        rows, voices = lay_out(text, codes, spoken_by, self._text_side)
+        num_learnt = sum(piece.shape[1] for piece in heard)
+        return Example(rows[:-1], num_learnt, has_end=False, voices=voices[:-1])
+
+    def _pair(self, language: str, random: Random) -> tuple[str, str]:
+        """Two voices, each in proportion to the root of how many turns of it there are."""
+        voices = self._turns[language]
+        names = sorted(voices)
+        weights = [len(voices[name]) ** 0.5 for name in names]
+        first, second = random.choices(names, weights, k=2)
+        while second == first:
+            second = random.choices(names, weights)[0]
+        return first, second
+
+    def _reference(self, language: str, voice: str, random: Random) -> Clip:
+        """A clip of a voice, mostly brief and in the language that is spoken."""
+        if random.random() < _OTHER_LANGUAGE:
+            language = random.choice([n for n in sorted(self._turns) if voice in self._turns[n]])
+        of_length = self._turns if random.random() < _LONG_REFERENCE else self._brief
+        return random.choice(of_length[language][voice])
 
 
-def _can_be_heard(clips: list[Clip]) -> bool:
-    """Whether a voice has a reference, and another turn to speak behind it."""
-    short = {clip.text for clip in clips if clip.codes.shape[1] <= _REFERENCE_FRAMES[1]}
-    return bool(short) and len({clip.text for clip in clips}) > 1
+def _audible(voices: Clips) -> dict[str, list[Clip]]:
+    """Voices that have a brief clip, and something else to say."""
+    return {
+        name: clips
+        for name, clips in voices.items()
+        if _brief(clips) and len({clip.text for clip in clips}) > 2
+    }
 
 
-def _short(clips: list[Clip], random: Random) -> Clip:
-    short = [clip for clip in clips if clip.codes.shape[1] <= _REFERENCE_FRAMES[1]]
-    return random.choice(short)
+def _brief(clips: list[Clip]) -> list[Clip]:
+    return [clip for clip in clips if clip.codes.shape[1] <= _BRIEF_FRAMES]

@@ -10,7 +10,7 @@ goes on that it has heard.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -18,7 +18,7 @@ import numpy as np
 
 from duologue.finetune.dataset import Example
 from duologue.finetune.prepare import TextSide
-from duologue.finetune.rows import build_row, encode_transcript
+from duologue.finetune.rows import IGNORED, build_row, encode_transcript
 from duologue.finetune.speech_data.spoken import SpokenDialogue
 from duologue.finetune.speech_data.voices import DEFAULT_VOICES
 from duologue.runtime.core import IntArray
@@ -37,6 +37,7 @@ _MERGED = 0.5
 _CLIP_FRAMES = (15, 125)
 _DRAWN_CLIPS = 8
 _NOT_LEARNT_FRAMES = 12
+_NOT_TOLD_FRAMES = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,10 +47,45 @@ class Clip:
     Attributes:
         text: what is said.
         codes: aligned codes [K, T].
+        voice: number of the voice.
     """
 
     text: str
     codes: IntArray
+    voice: int
+
+    @property
+    def spoken_by(self) -> IntArray:
+        """The voice of each frame [T], as far as it can be told from the frames before."""
+        voices = np.full(self.codes.shape[1], self.voice)
+        voices[:_NOT_TOLD_FRAMES] = IGNORED
+        return voices
+
+
+def number_voices(dialogues: Iterable[SpokenDialogue]) -> dict[str, int]:
+    """All voices that speak, by name -> number, in the order of their names."""
+    names = sorted({name for dialogue in dialogues for name in dialogue.voices})
+    return {name: number for number, name in enumerate(names)}
+
+
+def lay_out(
+    text: str, codes: Sequence[IntArray], spoken_by: Sequence[IntArray], side: TextSide
+) -> tuple[IntArray, IntArray]:
+    """Rows of an example, and who speaks them.
+
+    Args:
+        text: of all that is spoken, behind tags.
+        codes: pieces of speech [K, T_i], in order.
+        spoken_by: number of the voice of each frame [T_i], `IGNORED` where it is not to be told.
+        side: of the model that is to be trained.
+
+    Returns:
+        Rows [T, K] with their end, and voices [T].
+    """
+    ids = encode_transcript(text, side.prompt, side.tokenizer)
+    rows = build_row(ids, np.concatenate(codes, axis=1), side.tokens)
+    before, after = np.full(len(ids), IGNORED), np.full(1, IGNORED)
+    return rows, np.concatenate([before, *spoken_by, after])
 
 
 class ExampleMaker:
@@ -59,12 +95,18 @@ class ExampleMaker:
         dialogues: of any voices; their single turns serve as references for each other.
         text_side: of the model that is to be trained.
         frames_per_s: of the codes.
+        voice_numbers: see `number_voices`.
     """
 
     def __init__(
-        self, dialogues: Iterable[SpokenDialogue], text_side: TextSide, frames_per_s: float
+        self,
+        dialogues: Iterable[SpokenDialogue],
+        text_side: TextSide,
+        frames_per_s: float,
+        voice_numbers: Mapping[str, int],
     ) -> None:
         self._dialogues = list(dialogues)
+        self._voice_numbers = voice_numbers
         self._text_side = text_side
         self._frames_per_s = frames_per_s
         self._clips: dict[str, list[Clip]] = defaultdict(list)
@@ -99,12 +141,21 @@ class ExampleMaker:
                 # As the rules for text join neighbouring turns of one speaker.
                 text = text.removeprefix(f"[S{turns[0].speaker}]")
             text = before + text
-        heard = np.concatenate([*(clip.codes for _, clip in references), codes], axis=1)
-        side = self._text_side
-        ids = encode_transcript(text, side.prompt, side.tokenizer)
-        rows = build_row(ids, heard, side.tokens)
-        num_learnt = heard.shape[1] - (_NOT_LEARNT_FRAMES if references else 0)
-        return Example(rows, num_learnt)
+        clips = [clip for _, clip in references]
+        rows, voices = lay_out(
+            text,
+            [*(clip.codes for clip in clips), codes],
+            [*(clip.spoken_by for clip in clips), self._spoken_by(dialogue, first, last)],
+            self._text_side,
+        )
+        num_frames = sum(clip.codes.shape[1] for clip in clips) + codes.shape[1]
+        num_learnt = num_frames - (_NOT_LEARNT_FRAMES if references else 0)
+        return Example(rows, num_learnt, voices=voices)
+
+    def _spoken_by(self, dialogue: SpokenDialogue, first: int, last: int) -> IntArray:
+        """The voice of each frame, `IGNORED` between turns."""
+        numbers = [IGNORED, *(self._voice_numbers[name] for name in dialogue.voices)]
+        return np.array(numbers)[dialogue.speakers(first, last, self._frames_per_s)]
 
     def _references(
         self, dialogue: SpokenDialogue, first: int, last: int, random: Random
@@ -149,7 +200,8 @@ class ExampleMaker:
         shortest, longest = _CLIP_FRAMES
         if not shortest <= codes.shape[1] <= longest:
             return None
-        return Clip(dialogue.turns[place].text, codes)
+        turn = dialogue.turns[place]
+        return Clip(turn.text, codes, self._voice_numbers[dialogue.voice_of(turn)])
 
 
 def _spans(num_turns: int, random: Random, *, parts: bool) -> set[tuple[int, int]]:

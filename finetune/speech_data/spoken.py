@@ -63,15 +63,28 @@ class SpokenDialogue:
         """Name of the voice that speaks a turn."""
         return self.voices[turn.speaker - 1]
 
+    def speakers(self, first: int, last: int, frames_per_s: float) -> IntArray:
+        """Who speaks each frame of `cut`: [T'], 1 or 2, and 0 between turns."""
+        start, stop = self._span(first, last, frames_per_s)
+        speakers = np.zeros(stop - start, dtype=np.int64)
+        for turn in self.turns[first : last + 1]:
+            begin = max(0, int((turn.start_s - _BEFORE_S) * frames_per_s) - start)
+            speakers[begin : math.ceil(turn.end_s * frames_per_s) - start] = turn.speaker
+        return speakers
+
     def cut(self, first: int, last: int, frames_per_s: float) -> IntArray:
         """Codes [K, T'] of turns `first` to `last`, both included."""
+        start, stop = self._span(first, last, frames_per_s)
+        return self.codes[:, start:stop]
+
+    def _span(self, first: int, last: int, frames_per_s: float) -> tuple[int, int]:
         start, stop = 0, self.codes.shape[1]
         if first > 0:
             start = max(0, int((self.turns[first].start_s - _BEFORE_S) * frames_per_s))
         if last < len(self.turns) - 1:
             end_s = self.turns[last].end_s + _AFTER_S
             stop = min(stop, math.ceil(end_s * frames_per_s))
-        return self.codes[:, start:stop]
+        return start, max(start, stop)
 
 
 def encode_blocks(

@@ -77,6 +77,57 @@ OTHER_VOICES = (
 )
 """Voices that a model is to take from a reference; four of them are presets."""
 
+FURTHER_VOICES = (
+    *(
+        EspeakVoice(variant.lower(), "en-us", variant, pitch, words_per_minute)
+        for variant, pitch, words_per_minute in (
+            ("Denis", 99, 155),
+            ("Diogo", 99, 170),
+            ("Henrique", 99, 160),
+            ("Hugo", 99, 175),
+            ("Jacky", 95, 150),
+            ("Marco", 85, 165),
+            ("Michael", 99, 180),
+            ("adam", 99, 165),
+            ("benjamin", 99, 150),
+            ("caleb", 99, 170),
+            ("edward2", 99, 160),
+            ("gustave", 99, 165),
+            ("klatt3", 99, 175),
+            ("klatt4", 99, 155),
+            ("klatt5", 99, 165),
+            ("m3", 99, 170),
+            ("m6", 99, 160),
+            ("max", 99, 180),
+            ("michel", 99, 150),
+            ("norbert", 99, 165),
+            ("pedro", 99, 160),
+            ("sandro", 99, 170),
+            ("RicishayMax", 99, 165),
+            ("steph2", 48, 160),
+            ("steph3", 72, 170),
+        )
+    ),
+    # The variants of women once more, elsewhere in their range.
+    *(
+        EspeakVoice(f"{variant.lower()}-{pitch}", "en-us", variant, pitch, words_per_minute)
+        for variant, pitch, words_per_minute in (
+            ("f1", 88, 165),
+            ("f3", 80, 155),
+            ("f4", 84, 175),
+            ("f5", 78, 165),
+            ("linda", 38, 160),
+            ("Annie", 82, 175),
+            ("Alicia", 74, 155),
+            ("Andrea", 78, 160),
+            ("belinda", 80, 175),
+            ("shelby", 38, 165),
+            ("aunty", 82, 165),
+        )
+    ),
+)
+"""Many more voices, so that a model learns to copy a voice instead of naming it."""
+
 _SPEED_SPREAD = 0.12
 _PITCH_SPREAD = 4
 _HIGHEST_PITCH = 99
@@ -91,12 +142,15 @@ def voice_for_language(voice: EspeakVoice, language: str) -> EspeakVoice:
     return voice if language == "en" else replace(voice, accent=MANDARIN_ACCENT)
 
 
-def draw_voices(random: Random, default_share: float) -> tuple[EspeakVoice, EspeakVoice]:
+def draw_voices(
+    random: Random, default_share: float, *, further: bool = False
+) -> tuple[EspeakVoice, EspeakVoice]:
     """Voices of a dialogue for speaker 1 and speaker 2.
 
     Args:
         random: source of chance.
         default_share: how often the answer is `DEFAULT_VOICES`, which keep their own speeds.
+        further: draw from `FURTHER_VOICES`, too.
 
     Returns:
         Two different voices; others than the default pair differ in speed and a little in
@@ -104,7 +158,8 @@ def draw_voices(random: Random, default_share: float) -> tuple[EspeakVoice, Espe
     """
     if random.random() < default_share:
         return DEFAULT_VOICES
-    first, second = random.sample(DEFAULT_VOICES + OTHER_VOICES, 2)
+    known = DEFAULT_VOICES + OTHER_VOICES
+    first, second = random.sample(known + FURTHER_VOICES if further else known, 2)
     return _varied(random, first), _varied(random, second)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import subprocess
@@ -19,11 +20,11 @@ from duologue.finetune.dataset import Example, write_description, write_shard
 from duologue.finetune.errors import DataError, TrainingError
 from duologue.finetune.finetune import main
 from duologue.finetune.lm_trainer import LmRun, train_lm
-from duologue.finetune.model_files import load_base
+from duologue.finetune.model_files import BaseModel, load_base
 from duologue.finetune.new_model import write_new_model
 from duologue.finetune.row_source import open_rows
-from duologue.finetune.rows import build_row, encode_transcript
-from duologue.finetune.settings import LoraSettings, lm_settings
+from duologue.finetune.rows import IGNORED, build_row, encode_transcript
+from duologue.finetune.settings import LoraSettings, lm_settings, packaged_config, read_yaml
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 SETTINGS: dict[str, Any] = {
@@ -74,7 +75,7 @@ def data_dir(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _run(model_dir: Path, data_dir: Path, out_dir: Path, **changes: Any) -> LmRun:
     options = {name: changes.pop(name) for name in ("lora", "resume") if name in changes}
     settings = lm_settings({**SETTINGS, **changes})
-    return LmRun(model_dir, data_dir, out_dir, settings, **options)
+    return LmRun(model_dir, [data_dir], out_dir, settings, **options)
 
 
 def _loss(model_dir: Path, data_dir: Path) -> float:
@@ -106,6 +107,64 @@ def test_a_run_that_was_killed_ends_where_an_unbroken_one_does(
     first, second = (load_base(folder).model.state_dict() for folder in (whole, resumed))
     for name, value in first.items():
         assert torch.allclose(value, second[name], atol=1e-6), name
+
+
+def _with_voices(base: BaseModel, folder: Path, names: list[str]) -> Path:
+    """Words of one letter each, whose voice is the letter."""
+    folder.mkdir()
+    examples = []
+    for letter in range(4):
+        ids = encode_transcript("[S1]" + "abcd"[letter] * 5, PROMPT, base.tokenizer)
+        rows = build_row(ids, np.full((4, 5), letter), base.checkpoint.tokens)
+        voices = np.full(len(rows), IGNORED)
+        voices[-6:-1] = letter % len(names)
+        examples.append(Example(rows, 5, voices=voices))
+    write_shard(folder, "s", examples * 4)
+    write_description(folder, ["s"], {"voices": names})
+    return folder
+
+
+def test_probes_learn_who_speaks_and_a_broken_run_keeps_them(
+    model_dir: Path, tmp_path: Path
+) -> None:
+    base = load_base(model_dir)
+    data = [_with_voices(base, tmp_path / part, ["anna", "ben"]) for part in ("x", "y")]
+    settings = lm_settings({**SETTINGS, "voice_loss_weight": 0.3, "logging_steps": 1})
+    whole = train_lm(LmRun(model_dir, data, tmp_path / "a", settings))
+    train_lm(LmRun(model_dir, data, tmp_path / "b", settings))
+    half = tmp_path / "b" / "checkpoint-10"
+    (half / "trainer_state.json").unlink()
+    resumed = train_lm(LmRun(model_dir, data, tmp_path / "b", settings, resume=True))
+    first, second = (load_base(folder).model.state_dict() for folder in (whole, resumed))
+    assert set(first) == set(base.model.state_dict())
+    for name, value in first.items():
+        assert torch.allclose(value, second[name], atol=1e-6), name
+    state = json.loads((tmp_path / "a" / "trainer_state.json").read_text())
+    losses = [entry["voice_loss"] for entry in state["log_history"] if "voice_loss" in entry]
+    assert losses[-1] < losses[0]
+
+
+def test_probes_need_data_that_names_voices_and_all_weights(
+    model_dir: Path, data_dir: Path, tmp_path: Path
+) -> None:
+    settings = lm_settings({**SETTINGS, "voice_loss_weight": 0.3})
+    with pytest.raises(DataError, match="says nothing"):
+        train_lm(LmRun(model_dir, [data_dir], tmp_path, settings))
+    with pytest.raises(TrainingError, match="with adapters"):
+        train_lm(LmRun(model_dir, [data_dir], tmp_path, settings, lora=LoraSettings()))
+    base = load_base(model_dir)
+    parts = [_with_voices(base, tmp_path / n, [n, "ben"]) for n in ("anna", "carl")]
+    with pytest.raises(DataError, match=r"different voices: \['anna', 'ben'\]"):
+        train_lm(LmRun(model_dir, parts, tmp_path / "out", settings))
+
+
+def test_the_packaged_settings_for_a_cpu_work_on_one(
+    model_dir: Path, data_dir: Path, tmp_path: Path
+) -> None:
+    few = {"max_steps": 2, "report_to": "none", "disable_tqdm": True}
+    values = {**read_yaml(packaged_config("lm_small.yaml")), **few}
+    run = LmRun(model_dir, [data_dir], tmp_path, lm_settings(values), eval_dir=data_dir)
+    assert (train_lm(run) / "model.safetensors").is_file()
 
 
 def test_adapters_are_trained_alone_and_merged(

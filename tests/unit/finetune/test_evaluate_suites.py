@@ -18,7 +18,7 @@ from duologue.finetune.evaluate.suites import Sizes, make_suites
 from duologue.finetune.speech_data import mandarin, templates
 from duologue.finetune.speech_data.dialogues import PlannedDialogue
 from duologue.finetune.speech_data.espeak import speak
-from duologue.finetune.speech_data.voices import DEFAULT_VOICES, OTHER_VOICES
+from duologue.finetune.speech_data.voices import DEFAULT_VOICES, FURTHER_VOICES, OTHER_VOICES
 from duologue.runtime.errors import EngineUnavailableError
 
 SLOT = re.compile(r"(\{\w+\})")
@@ -91,10 +91,12 @@ def test_items_name_their_voices_and_what_they_are_told_from() -> None:
 
 
 def test_unseen_voices_are_in_no_training_and_all_differ() -> None:
-    trained = {(voice.variant, voice.accent) for voice in (*DEFAULT_VOICES, *OTHER_VOICES)}
+    trained = {
+        (voice.variant, voice.accent) for voice in (*DEFAULT_VOICES, *OTHER_VOICES, *FURTHER_VOICES)
+    }
     assert not {(voice.variant, voice.accent) for voice in UNSEEN_VOICES} & trained
-    names = {voice.name for voice in (*DEFAULT_VOICES, *OTHER_VOICES, *UNSEEN_VOICES)}
-    assert len(names) == len(DEFAULT_VOICES + OTHER_VOICES + UNSEEN_VOICES)
+    voices = DEFAULT_VOICES + OTHER_VOICES + FURTHER_VOICES + UNSEEN_VOICES
+    assert len({voice.name for voice in voices}) == len(voices)
     for one, two in pairs_of(UNSEEN_VOICES, 30):
         assert one != two
 

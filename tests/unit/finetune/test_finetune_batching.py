@@ -34,6 +34,17 @@ def test_an_epoch_shows_every_example_once_and_keeps_to_the_limits(
         assert len(batch) == 1 or padded <= max_rows
 
 
+@given(groups=st.lists(st.integers(0, 2), min_size=1, max_size=60), shuffle=st.booleans())
+def test_a_batch_holds_examples_of_one_group(groups: list[int], shuffle: bool) -> None:
+    lengths = np.arange(len(groups)) % 7 + 1
+    batches = LengthBatches(
+        lengths, groups=np.array(groups), max_rows=20, max_examples=5, seed=1, shuffle=shuffle
+    )
+    shown = list(batches)
+    assert sorted(index for batch in shown for index in batch) == list(range(len(groups)))
+    assert all(len({groups[index] for index in batch}) == 1 for batch in shown)
+
+
 def _batches(rank: int = 0, num_ranks: int = 1) -> LengthBatches:
     lengths = np.random.default_rng(0).integers(1, 40, 100)
     return LengthBatches(

@@ -11,7 +11,7 @@ from duologue.finetune import body
 from duologue.finetune.body import attend
 from duologue.finetune.errors import TrainingError
 from duologue.finetune.model import TrainableLm, initialize
-from duologue.finetune.model_files import load_base, save_checkpoint
+from duologue.finetune.model_files import load_base, load_probes, save_checkpoint, save_probes
 from duologue.finetune.new_model import write_new_model
 from duologue.finetune.rows import IGNORED
 from duologue.finetune.sources import text_side
@@ -34,6 +34,56 @@ def _batch() -> tuple[torch.Tensor, torch.Tensor]:
     labels[:, :3] = IGNORED
     labels[:, 5:, 0] = IGNORED
     return ids, labels
+
+
+def _probed() -> TrainableLm:
+    model = TrainableLm(LM, None, num_voices=3, voice_loss_weight=0.5)
+    initialize(model, seed=1)
+    return model
+
+
+def test_probes_tell_from_each_row_who_speaks_the_next_one() -> None:
+    model, plain = _probed(), _model()
+    ids, labels = _batch()
+    voices = torch.full((2, 7), IGNORED)
+    voices[0, 3:6] = torch.tensor([2, 0, 1])
+    outputs = model(ids, labels, voices=voices)
+    states = model.model.embed(ids)
+    tables = body.rotary(LM, 7, states.device)
+    losses = []
+    for layer, probe in zip(model.model.language_model.layers, model.voice_probes, strict=True):
+        states = layer(states, tables)
+        scores = probe(states)[0, 2:5]
+        losses.append(F.cross_entropy(scores, torch.tensor([2, 0, 1])))
+    assert torch.allclose(outputs["voice_loss"], torch.stack(losses).mean())
+    total = plain(ids, labels)["loss"] + 0.5 * outputs["voice_loss"]
+    assert torch.allclose(outputs["loss"], total)
+
+
+@pytest.mark.parametrize("voices", [None, torch.full((2, 7), IGNORED)])
+def test_rows_of_nobody_cost_the_probes_nothing_and_reach_all_parameters(
+    voices: torch.Tensor | None,
+) -> None:
+    model = _probed()
+    outputs = model(*_batch(), voices=voices)
+    outputs["loss"].backward()
+    assert float(outputs["voice_loss"]) == 0
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_a_checkpoint_has_no_probes_but_they_lie_beside_it(tmp_path: Path) -> None:
+    write_new_model(tmp_path / "new", "tiny", seed=0)
+    base = load_base(tmp_path / "new")
+    model = TrainableLm(base.checkpoint.lm, num_voices=3, voice_loss_weight=0.5)
+    save_checkpoint(model, tmp_path / "new", tmp_path / "saved")
+    save_probes(model, tmp_path / "saved")
+    again = load_base(tmp_path / "saved").model
+    assert set(again.state_dict()) == set(base.model.state_dict())
+    other = TrainableLm(base.checkpoint.lm, num_voices=3, voice_loss_weight=0.5)
+    load_probes(other, tmp_path / "saved")
+    for mine, theirs in zip(model.voice_probes, other.voice_probes, strict=True):
+        assert torch.equal(mine.weight, theirs.weight)
+    load_probes(other, tmp_path / "new")
 
 
 def test_the_loss_is_the_shifted_cross_entropy_weighted_by_channel() -> None:

@@ -1,7 +1,8 @@
-"""Openings: references, then a turn that is learnt in its first second only."""
+"""Openings: references, then the beginnings of turns, which alone are learnt."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 from random import Random
@@ -14,6 +15,7 @@ from duologue.finetune.errors import DataError
 from duologue.finetune.prepare import TextSide
 from duologue.finetune.rows import IGNORED, count_frames
 from duologue.finetune.speech_data.openings import OpeningMaker
+from duologue.finetune.speech_data.references import number_voices
 from duologue.finetune.speech_data.spoken import SpokenDialogue, SpokenTurn
 from duologue.models import noise_bundle_path
 from duologue.runtime.config import Bundle
@@ -43,11 +45,13 @@ def _dialogue(number: int, voices: tuple[str, str], language: str = "en") -> Spo
 
 
 def _make(side: TextSide) -> OpeningMaker:
-    dialogues = [_dialogue(n, pair) for n, pair in enumerate([("a", "b"), ("c", "d")] * 3)]
-    return OpeningMaker(dialogues, side, FRAMES_PER_S)
+    pairs = [("a", "b"), ("c", "d")] * 3
+    dialogues = [_dialogue(n, pair) for n, pair in enumerate(pairs)]
+    dialogues += [_dialogue(n, pair, "cmn") for n, pair in enumerate(pairs, start=10)]
+    return OpeningMaker(dialogues, side, FRAMES_PER_S, number_voices(dialogues))
 
 
-def test_a_turn_is_learnt_in_its_first_second_and_has_no_end(
+def test_one_turn_is_learnt_in_its_first_second_and_two_to_the_second_ones_first_second(
     text_side: TextSide, tmp_path: Path
 ) -> None:
     examples = list(_make(text_side).examples(Random(1), 200))
@@ -55,24 +59,50 @@ def test_a_turn_is_learnt_in_its_first_second_and_has_no_end(
     write_description(tmp_path, ["shard-00000"], {})
     rows = SpeechDataset(tmp_path)
     assert len(rows) == 200
+    learnt = Counter(count_frames(row) for row in (rows[index] for index in range(200)))
+    first_turn = round(TURN_S * FRAMES_PER_S)
+    assert set(learnt) == {12, first_turn + 11, first_turn + 12}
     for row in (rows[index] for index in range(200)):
-        assert count_frames(row) == 12
-        assert np.array_equal(row.labels[-12:], row.input_ids[-12:])
-        assert (row.labels[:-12] == IGNORED).all()
-        assert text_side.tokens.end_of_speech not in row.input_ids[-13:, 0]
+        count = count_frames(row)
+        assert np.array_equal(row.labels[-count:], row.input_ids[-count:])
+        assert (row.labels[:-count] == IGNORED).all()
+        assert text_side.tokens.end_of_speech not in row.input_ids[-count - 1 :, 0]
 
 
-def test_the_turn_is_in_the_voice_of_its_speakers_reference(text_side: TextSide) -> None:
+def test_turns_are_in_the_voices_of_their_speakers_references(text_side: TextSide) -> None:
     one_or_two: Counter[int] = Counter()
+    tags = [text_side.tokenizer.token_id(token) for token in text_side.prompt.speaker_tokens]
     for example in _make(text_side).examples(Random(2), 200):
-        speech = example.input_ids[example.input_ids[:, 1] < 1024, 1]
-        heard, spoken = speech[:-12], set(speech[-12:])
-        assert len(spoken) == 1
-        assert spoken <= set(heard)
-        one_or_two[len(set(heard))] += 1
+        assert example.voices is not None
+        is_speech = example.input_ids[:, 1] < 1024
+        speech, voices = example.input_ids[is_speech, 1], example.voices[is_speech]
+        heard, spoken = speech[: -example.num_frames], speech[-example.num_frames :]
+        # Every code of a voice is its letter; voices are numbered by name.
+        told = voices != IGNORED
+        assert np.array_equal(voices[told], speech[told] - ord("a"))
+        assert told[-example.num_frames :].all()
+        speakers = [tag for tag in example.input_ids[:, 0] if tag in tags]
+        order = list(dict.fromkeys(heard.tolist()))
+        one_or_two[len(order)] += 1
+        if len(order) == 1:
+            assert set(spoken) == set(order)
+        else:
+            assert speakers[:2] == tags
+            first, last = spoken[0], spoken[-1]
+            assert {first, last} == set(order)
+            assert order[tags.index(speakers[-1])] == last
     assert one_or_two[2] > one_or_two[1] > 0
+
+
+def test_no_sentence_is_both_heard_and_spoken(text_side: TextSide) -> None:
+    encode = text_side.tokenizer.encode_prompt
+    letters = {encode([letter])[0]: letter for letter in "abcd 0123456789"}
+    for example in _make(text_side).examples(Random(3), 100):
+        text = "".join(letters.get(int(token), "|") for token in example.input_ids[:, 0])
+        said = re.findall(r"[a-d] \d+", text)
+        assert len(said) == len(set(said)) >= 2
 
 
 def test_one_voice_alone_is_refused(text_side: TextSide) -> None:
     with pytest.raises(DataError, match="two voices"):
-        OpeningMaker([_dialogue(1, ("a", "a"))], text_side, FRAMES_PER_S)
+        OpeningMaker([_dialogue(1, ("a", "a"))], text_side, FRAMES_PER_S, {"a": 0})

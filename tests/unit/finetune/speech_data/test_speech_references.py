@@ -13,9 +13,9 @@ import pytest
 from duologue.finetune.dataset import Example, SpeechDataset
 from duologue.finetune.errors import DataError
 from duologue.finetune.prepare import TextSide
-from duologue.finetune.rows import label_row
+from duologue.finetune.rows import IGNORED, label_row
 from duologue.finetune.speech_data.examples import write_examples
-from duologue.finetune.speech_data.references import ExampleMaker
+from duologue.finetune.speech_data.references import ExampleMaker, number_voices
 from duologue.finetune.speech_data.spoken import (
     SpokenDialogue,
     SpokenTurn,
@@ -65,7 +65,7 @@ def _dialogue(number: int, voices: tuple[str, str], *texts: tuple[int, str]) -> 
 
 
 def _make(dialogues: list[SpokenDialogue], side: TextSide, seed: int) -> list[Example]:
-    maker = ExampleMaker(dialogues, side, FRAMES_PER_S)
+    maker = ExampleMaker(dialogues, side, FRAMES_PER_S, number_voices(dialogues))
     return list(maker.examples(Random(seed), parts=False))
 
 
@@ -120,10 +120,34 @@ def test_the_first_second_of_a_reference_is_not_learnt(text_side: TextSide) -> N
         assert (row.labels[:, 1] >= 0).sum() == heard - 12
 
 
+def test_rows_of_speech_say_whose_voice_they_are_in(text_side: TextSide) -> None:
+    pair = ("boris", "linda")
+    spoken = _dialogue(1, pair, (1, "你好"), (2, "再见"))
+    clips = [_dialogue(2, pair, (1, "我是王明")), _dialogue(3, pair, (2, "She left"))]
+    example = _example_of(spoken, clips, text_side, seed=0)
+    assert example.voices is not None
+    assert len(example.voices) == len(example.input_ids)
+    is_speech = example.input_ids[:, 1] < 1024
+    assert (example.voices[~is_speech] == IGNORED).all()
+    # Boris is number 0. Who speaks a reference's first frames cannot be told from what was before.
+    unknown, heard = [IGNORED] * 3, round(TURN_S * FRAMES_PER_S) - 3
+    voices = example.voices[is_speech].tolist()
+    references = [*unknown, *[0] * heard, *unknown, *[1] * heard]
+    assert voices[: len(references)] == references
+    assert voices[len(references) :] == [0] * 5 + [1] * 8
+
+
+def test_voices_are_numbered_by_name() -> None:
+    dialogues = [_dialogue(1, ("s1", "s2")), _dialogue(2, ("linda", "s1"))]
+    assert number_voices(dialogues) == {"linda": 0, "s1": 1, "s2": 2}
+
+
 def test_a_turn_is_cut_with_a_little_silence_around_it() -> None:
     dialogue = _dialogue(1, ("s1", "s2"), (1, "一"), (2, "二"), (1, "三"))
     assert np.array_equal(dialogue.cut(0, 2, FRAMES_PER_S), dialogue.codes)
     assert np.array_equal(dialogue.cut(1, 1, FRAMES_PER_S), dialogue.codes[:, 23:52])
+    assert dialogue.speakers(1, 1, FRAMES_PER_S).tolist() == [2] * 27 + [0] * 2
+    assert dialogue.speakers(0, 2, FRAMES_PER_S).tolist() == [1] * 23 + [2] * 25 + [1] * 27
 
 
 def test_blocks_are_encoded_once_and_read_back(tmp_path: Path) -> None:
@@ -170,7 +194,10 @@ def test_all_folders_become_one_dataset_for_training_and_one_for_tests(
     assert counts["train"] >= 2
     assert counts["test"] == 1
     for split, count in counts.items():
-        assert len(SpeechDataset(tmp_path / "out" / split)) == count
+        dataset = SpeechDataset(tmp_path / "out" / split)
+        assert len(dataset) == count
+        assert dataset.voices == DEFAULT_PAIR
+        assert dataset[0].voices is not None
 
 
 def _script(dialogue: SpokenDialogue) -> str:

@@ -16,6 +16,7 @@ from duologue.finetune.speech_data.lexicon import Lexicon, WordBag, has_held_out
 from duologue.finetune.speech_data.templates import HELD_OUT, QUESTIONS, REPLIES, SHORT, STATEMENTS
 from duologue.finetune.speech_data.voices import (
     DEFAULT_VOICES,
+    FURTHER_VOICES,
     MANDARIN_ACCENT,
     OTHER_VOICES,
     voice_for_language,
@@ -149,8 +150,21 @@ def test_dialogues_are_one_to_eight_turns_of_two_speakers(lexicon: Lexicon) -> N
     assert dialogues[0].transcript == "".join(f"[S{t.speaker}]{t.text}" for t in dialogues[0].turns)
 
 
+def test_further_voices_speak_only_where_they_are_asked_for(lexicon: Lexicon) -> None:
+    maker = SentenceMaker(lexicon, held_out=False)
+    further = {voice.name for voice in FURTHER_VOICES}
+    for asked in (False, True):
+        dialogues = [
+            plan_dialogue(maker, seed=0, index=i, default_share=0, further_voices=asked)
+            for i in range(100)
+        ]
+        names = {voice.name for dialogue in dialogues for voice in dialogue.voices}
+        assert bool(names & further) == asked
+        assert names - further
+
+
 def test_voices_are_many_and_differ() -> None:
-    voices = DEFAULT_VOICES + OTHER_VOICES
+    voices = DEFAULT_VOICES + OTHER_VOICES + FURTHER_VOICES
     assert len({voice.name for voice in voices}) == len(voices) >= 12
     assert len({(voice.espeak_name, voice.pitch) for voice in voices}) == len(voices)
     assert {voice_for_language(voice, "cmn").accent for voice in voices} == {MANDARIN_ACCENT}
