@@ -98,8 +98,13 @@ class KeyRing:
         """No key is asked for."""
         return not self._fixed and self._path is None
 
+    @property
+    def has_file(self) -> bool:
+        """A file has keys, so that `refresh` has something to look at."""
+        return self._path is not None
+
     def find(self, header: str | None) -> Key | None:
-        """Who is calling.
+        """Who is calling, by the keys as `refresh` last found them; waits for nothing.
 
         Args:
             header: "Bearer KEY", or the key alone.
@@ -112,7 +117,6 @@ class KeyRing:
         """
         if self.is_empty:
             return None
-        self._refresh()
         shown = (header or "").strip()
         if shown[:7].lower() == "bearer ":
             shown = shown[7:].strip()
@@ -125,8 +129,11 @@ class KeyRing:
             raise AccessError("the API key is unknown")
         return found[0]
 
-    def _refresh(self) -> None:
-        """Read the file again if it is another one: a key that was taken out is refused next."""
+    def refresh(self) -> None:
+        """Read the file again if it is another one: a key that was taken out is refused next.
+
+        May wait for the disk: call it from a thread, and from one at a time.
+        """
         if self._path is None:
             return
         stamp = _stamp(self._path)

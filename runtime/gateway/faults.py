@@ -40,6 +40,10 @@ class StorageError(DuologueError):
     """The server's voices cannot be read or written at present."""
 
 
+class KeyFileError(StorageError):
+    """The file of the API keys cannot be looked at in time."""
+
+
 class UnknownModelError(RequestError):
     """No model goes by that name."""
 
@@ -161,6 +165,7 @@ _TABLE: tuple[tuple[type[DuologueError], int, str, str, str | None], ...] = (
     (UnknownVoiceError, 404, _CALLER, "voice_not_found", None),
     (VoiceExistsError, 409, _CALLER, "voice_exists", None),
     (StorageFullError, 507, _SERVER, "storage_full", "the server has no room for more voices"),
+    (KeyFileError, 503, _SERVER, "storage_unavailable", "the server's keys cannot be read now"),
     (StorageError, 503, _SERVER, "storage_unavailable", "the server's voices cannot be used now"),
     (UnknownModelError, 404, _CALLER, "model_not_found", None),
     (BodyTooLargeError, 413, _CALLER, BODY_TOO_LARGE, None),

@@ -110,7 +110,7 @@ class _Gate(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc
     async def ModelInfer(self, request: Any, context: Any) -> Any:
         """A whole request: the ensemble, or reference audio to codes."""
         try:
-            visitor = self._let_in(context)
+            visitor = await self._let_in(context)
             _check_model(request, WHOLE_MODELS)
             self._house.rates.take(visitor)
             with self._house.admission.admitted(visitor):
@@ -123,7 +123,7 @@ class _Gate(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc
         # No generator: one that is left in the middle keeps its place until it is collected.
         try:
             try:
-                visitor = self._let_in(context)
+                visitor = await self._let_in(context)
             finally:
                 # Clients of asyncio lose a refusal that overtakes their request.
                 request = await _first(requests)
@@ -179,7 +179,7 @@ class _Gate(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc
 
     async def _ask(self, method: Any, request: Any, context: Any) -> Any:
         try:
-            self._let_in(context, scope=None)
+            await self._let_in(context, scope=None)
             return await self._forward(method(request), context)
         except DuologueError as error:
             await _refuse(error, context)
@@ -195,7 +195,7 @@ class _Gate(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc
         except asyncio.TimeoutError:
             raise StreamTimeoutError("no answer came in time") from None
 
-    def _let_in(self, context: Any, scope: str | None = SPEAK) -> Visitor:
+    async def _let_in(self, context: Any, scope: str | None = SPEAK) -> Visitor:
         """Who calls; nothing of the call has been read yet."""
         pairs = [
             (name, value)
@@ -205,7 +205,7 @@ class _Gate(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc
         host = context.peer().rpartition(":")[0].partition(":")[2]
         try:
             self._house.outage.check()
-            return visitor_with(self._house.keys, Headers(dict(pairs)), host, scope)
+            return await visitor_with(self._house.keys, Headers(dict(pairs)), host, scope)
         except DuologueError as error:
             self._house.metrics.refused(fault_of(error).code)
             raise

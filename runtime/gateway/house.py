@@ -23,7 +23,7 @@ from duologue.runtime.gateway.upload_room import UploadRoom
 from duologue.runtime.gateway.voices_desk import VoiceDesk
 from duologue.runtime.gateway.voices_errors import unknown_voice
 from duologue.runtime.gateway.voices_room import furnish_voices
-from duologue.runtime.keys import KeyRing
+from duologue.runtime.gateway.watched_keys import WatchedKeys
 
 DEFAULT_VOICE = "default"
 _SHOWN = 60
@@ -49,7 +49,7 @@ class House:
 
     settings: Settings
     client: Client
-    keys: KeyRing
+    keys: WatchedKeys
     rates: RateLimiter
     admission: Admission
     metrics: Metrics
@@ -131,7 +131,7 @@ def build_house(settings: Settings, client: Client, bundle_dir: Path | None = No
     return House(
         settings=settings,
         client=client,
-        keys=load_keys(settings.auth),
+        keys=WatchedKeys(load_keys(settings.auth)),
         rates=RateLimiter(settings.api.rate_limit),
         admission=admission,
         metrics=metrics,

@@ -10,11 +10,11 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 
-from duologue.client.errors import AccessError
-from duologue.runtime import errors, keys
+from duologue.runtime import keys
 from duologue.runtime.gateway.faults import ForbiddenError
 from duologue.runtime.gateway.logs import log_event
 from duologue.runtime.gateway.setting_groups import AuthSettings, CorsSettings
+from duologue.runtime.gateway.watched_keys import WatchedKeys
 from duologue.runtime.keys import ADMIN, SPEAK, VOICES, Key, KeyRing
 
 # Everything at and below these asks for a key; the page, health and documentation do not.
@@ -96,35 +96,35 @@ def is_welcome(headers: Headers, cors: CorsSettings) -> bool:
     return cors.enabled and ("*" in cors.origins or origin in cors.origins)
 
 
-def visitor_at(ring: KeyRing, connection: HTTPConnection, scope: str | None) -> Visitor:
+async def visitor_at(known: WatchedKeys, connection: HTTPConnection, scope: str | None) -> Visitor:
     """Who is calling over HTTP.
 
     Raises:
-        AccessError: no key, or one that is unknown.
+        AccessError, KeyFileError: see `WatchedKeys.find`.
         ForbiddenError: the key does not go that far.
     """
     host = connection.client.host if connection.client else ""
     request_id: str = getattr(connection.state, "request_id", "")
-    return visitor_with(ring, connection.headers, host, scope, request_id)
+    return await visitor_with(known, connection.headers, host, scope, request_id)
 
 
-def visitor_with(
-    ring: KeyRing, headers: Headers, host: str, scope: str | None, request_id: str = ""
+async def visitor_with(
+    known: WatchedKeys, headers: Headers, host: str, scope: str | None, request_id: str = ""
 ) -> Visitor:
     """Who shows these headers.
 
     Args:
-        ring: the keys that open the door.
+        known: the keys that open the door.
         headers: of the request, or its metadata.
         host: where it comes from.
         scope: how far the key must go; None takes any.
         request_id: of this visit.
 
     Raises:
-        AccessError: no key, or one that is unknown.
+        AccessError, KeyFileError: see `WatchedKeys.find`.
         ForbiddenError: the key does not go that far.
     """
-    key = find_key(ring, headers)
+    key = await known.find(headers.get("authorization") or headers.get("x-api-key"))
     if key is None:
         return Visitor(request_id, f"address {host}")
     if scope is not None and not key.may(scope):
@@ -136,18 +136,6 @@ def visitor_with(
         key.burst_size,
         key.max_streams,
     )
-
-
-def find_key(ring: KeyRing, headers: Headers) -> Key | None:
-    """The key that a caller shows; None when none is asked for.
-
-    Raises:
-        AccessError: no key, or one that is unknown.
-    """
-    try:
-        return ring.find(headers.get("authorization") or headers.get("x-api-key"))
-    except errors.AccessError as error:
-        raise AccessError(str(error)) from None
 
 
 def visitor_of(connection: HTTPConnection) -> Visitor:

@@ -20,7 +20,8 @@ from duologue.runtime.gateway.host_names import HostNames
 from duologue.runtime.gateway.keys import visitor_at
 from duologue.runtime.gateway.metrics import Metrics
 from duologue.runtime.gateway.settings import is_loopback
-from duologue.runtime.keys import ADMIN, KeyRing
+from duologue.runtime.gateway.watched_keys import WatchedKeys
+from duologue.runtime.keys import ADMIN
 
 _TRITON_TIMEOUT_S = 2.0
 _MAX_TRITON_BYTES = 10_000_000
@@ -29,7 +30,7 @@ _MAX_TRITON_BYTES = 10_000_000
 def create_metrics_app(
     metrics: Metrics,
     triton_url: str | None,
-    keys: KeyRing | None = None,
+    keys: WatchedKeys | None = None,
     names: HostNames | None = None,
 ) -> ASGIApp:
     """The metrics as an ASGI app with the one route `/metrics`.
@@ -43,7 +44,7 @@ def create_metrics_app(
 
     async def page(request: Request) -> Response:
         try:
-            _check(request, keys, names)
+            await _check(request, keys, names)
         except DuologueError as error:
             return fault_response(fault_of(error))
         # In a thread: asking the GPUs runs a program, and Triton may be slow.
@@ -55,10 +56,10 @@ def create_metrics_app(
     return Starlette(routes=[Route("/metrics", page)])
 
 
-def _check(request: Request, keys: KeyRing | None, names: HostNames | None) -> None:
+async def _check(request: Request, keys: WatchedKeys | None, names: HostNames | None) -> None:
     host = request.client.host if request.client else ""
     if keys is not None and not keys.is_empty and not is_loopback(host):
-        visitor_at(keys, request, ADMIN)
+        await visitor_at(keys, request, ADMIN)
     elif names is not None:
         names.check(request.headers.get("host", ""))
 

@@ -196,6 +196,7 @@ class GatewayServer:
             self._thread = None
         for listener in self._sockets:
             listener.close()
+        self.house.keys.close()
 
     def _open(self, app: ASGIApp, setting: str, port: int) -> None:
         try:

@@ -68,7 +68,7 @@ class Threshold:
         with ExitStack() as places:
             places.callback(record.log)
             try:
-                self._admit(scope)
+                await self._admit(scope)
                 receive = await self._body(scope, receive, places)
             except DuologueError as error:
                 fault = fault_of(error)
@@ -77,14 +77,15 @@ class Threshold:
                 return
             await self._app(scope, receive, named_send)
 
-    def _admit(self, scope: Scope) -> None:
+    async def _admit(self, scope: Scope) -> None:
         scope["state"]["visitor"] = Visitor(scope["state"]["request_id"])
         if self._house.keys.is_empty:
             self._names.check(Headers(scope=scope).get("host", ""))
         path, method = scope["path"], scope.get("method", "WEBSOCKET")
         if method == "OPTIONS" or not is_keyed(path):
             return
-        visitor = visitor_at(self._house.keys, HTTPConnection(scope), scope_of(path, method))
+        wanted = scope_of(path, method)
+        visitor = await visitor_at(self._house.keys, HTTPConnection(scope), wanted)
         scope["state"]["visitor"] = visitor
         if scope["type"] == "http":
             self._check_origin(scope)

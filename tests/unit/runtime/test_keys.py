@@ -66,23 +66,28 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         KeyRing(path=tmp_path / "none")
 
 
-def test_a_key_that_was_taken_out_is_refused_at_once(tmp_path: Path) -> None:
+def test_a_key_that_was_taken_out_is_refused_at_the_next_look(tmp_path: Path) -> None:
     path = write(tmp_path, f"alice {DIGEST}\nbob {digest_of('sk-bob').hex()}\n")
     told: list[str] = []
     keys = KeyRing(path=path, on_fault=told.append)
     assert keys.find("sk-bob")
     write(tmp_path, f"alice {DIGEST}\n")
+    assert keys.find("sk-bob"), "nothing was looked at"
+    keys.refresh()
     with pytest.raises(AccessError):
         keys.find("sk-bob")
     assert keys.find("sk-file")
     path.write_text("no key at all")
     os.utime(path, (1, 1))
+    keys.refresh()
     with pytest.raises(AccessError):
         keys.find("sk-file")
     assert "line 1 is no key" in told[0]
     path.unlink()
+    keys.refresh()
     with pytest.raises(AccessError):
         keys.find("sk-file")
+    assert keys.has_file
     assert not keys.is_empty
 
 

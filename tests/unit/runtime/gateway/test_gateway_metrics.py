@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 
 from duologue.runtime.gateway.metrics import Metrics
 from duologue.runtime.gateway.metrics_app import create_metrics_app
+from duologue.runtime.gateway.watched_keys import WatchedKeys
 from duologue.runtime.keys import Key, KeyRing, digest_of
 
 # Dashboards and alerts ask for these; a name that goes is a break for whoever runs them.
@@ -93,7 +94,7 @@ def test_other_machines_need_a_key_for_the_metrics(
             Key("admin", digest_of("sk-admin"), frozenset({"admin"})),
         ]
     )
-    app = create_metrics_app(Metrics(), None, keys)
+    app = create_metrics_app(Metrics(), None, WatchedKeys(keys))
     headers = {} if header is None else {"Authorization": header}
     with TestClient(app, client=(client, 1)) as caller:
         assert caller.get("/metrics", headers=headers).status_code == status

@@ -18,10 +18,11 @@ from duologue.runtime.gateway.host_names import HostNames
 from duologue.runtime.gateway.metrics import Metrics
 from duologue.runtime.gateway.metrics_app import create_metrics_app
 from duologue.runtime.gateway.setting_groups import ApiSettings
+from duologue.runtime.gateway.watched_keys import WatchedKeys
 from duologue.runtime.keys import SPEAK, Key, KeyRing, digest_of
 
 Open = Callable[..., Gateway]
-KEYED = KeyRing([Key("k", digest_of("sk"), frozenset({SPEAK}))])
+KEYED = WatchedKeys(KeyRing([Key("k", digest_of("sk"), frozenset({SPEAK}))]))
 REBOUND = {"Host": "evil.example:9000"}
 
 
@@ -114,15 +115,15 @@ def test_the_address_that_is_listened_at_is_a_name_too() -> None:
 @pytest.mark.parametrize(
     ("caller", "keys", "host", "status"),
     [
-        ("127.0.0.1", KeyRing(), "evil.example", 403),
-        ("127.0.0.1", KeyRing(), "localhost", 200),
+        ("127.0.0.1", WatchedKeys(KeyRing()), "evil.example", 403),
+        ("127.0.0.1", WatchedKeys(KeyRing()), "localhost", 200),
         # Loopback needs no key for the metrics, so that a key elsewhere does not protect them.
         ("127.0.0.1", KEYED, "evil.example", 403),
         ("192.0.2.1", KEYED, "tts", 401),
     ],
 )
 def test_metrics_are_held_to_names_wherever_no_key_is(
-    caller: str, keys: KeyRing, host: str, status: int
+    caller: str, keys: WatchedKeys, host: str, status: int
 ) -> None:
     app = create_metrics_app(Metrics(), None, keys, HostNames.of(ApiSettings()))
     client = TestClient(app, client=(caller, 5000))
