@@ -26,6 +26,8 @@ TensorParallelOption = Annotated[
         "Started by hand, mpirun is called; under an mpirun, its ranks are taken.",
     ),
 ]
+LOOK_EVERY_S = 10.0
+"""Between two looks at how long the log has become."""
 _KEPT_LINES = 40
 _BY_SIGNAL = re.compile(r"process rank (\d+) with PID \d+ on node \S+ exited on signal (\d+)")
 _BY_STATUS = re.compile(r"Process name: \[.*?,\s*(\d+)\]\s*Exit code: (\d+)")
@@ -107,7 +109,7 @@ def run_ranks(num_ranks: int, command: list[str]) -> None:
     reader = threading.Thread(target=_relay, args=(process.stderr, last_lines), daemon=True)
     reader.start()
     try:
-        with _passing_signals(process) as asked:
+        with _short_log(), _passing_signals(process) as asked:
             status = process.wait()
     finally:
         if process.poll() is None:
@@ -125,6 +127,27 @@ def _relay(lines: IO[str], last_lines: deque[str]) -> None:
         # Whoever read our errors may be gone; ranks whose lines nobody takes would stand still.
         with contextlib.suppress(OSError):
             sys.stderr.write(line)
+
+
+@contextlib.contextmanager
+def _short_log() -> Iterator[None]:
+    """Keep the log of a server in the background short: it is this process's, not a rank's."""
+    from duologue.runtime.supervisor.detached_log import shorten_own_log
+    from duologue.runtime.supervisor.state import state_dir
+
+    has_ended, directory = threading.Event(), state_dir()
+
+    def tend() -> None:
+        while not has_ended.wait(LOOK_EVERY_S):
+            shorten_own_log(directory)
+
+    tending = threading.Thread(target=tend, daemon=True)
+    tending.start()
+    try:
+        yield
+    finally:
+        has_ended.set()
+        tending.join()
 
 
 @contextlib.contextmanager

@@ -3,7 +3,8 @@
 
 The folder is often in memory ($XDG_RUNTIME_DIR), and may be shared with other machines. So a
 server keeps its own file short, a new one removes the oldest of this machine that nobody writes
-any more, and those of other machines are left alone.
+any more, and those of other machines are left alone. The file of a server of several ranks is
+their parent's, which keeps it short for all of them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import shutil
 from pathlib import Path
 
 from duologue.runtime.supervisor.state import host_name
+from duologue.runtime.supervisor.stubs import PROC_DIR
 
 KEPT_LOGS = 5
 MAX_LOG_BYTES = 10_000_000
@@ -46,13 +48,22 @@ def remove_old_logs(directory: Path, running: set[int], kept: int = KEPT_LOGS) -
     ended = []
     for path in directory.glob("serve-*.log"):
         match = named.fullmatch(path.name)
-        if match is not None and int(match[1]) not in running:
-            with contextlib.suppress(OSError):
-                ended.append((path.stat().st_mtime_ns, path))
+        if match is None or int(match[1]) in running or _is_written(path, int(match[1])):
+            continue
+        with contextlib.suppress(OSError):
+            ended.append((path.stat().st_mtime_ns, path))
     for _, path in sorted(ended, reverse=True)[kept:]:
         for each in (path, _before(path)):
             with contextlib.suppress(OSError):
                 each.unlink(missing_ok=True)
+
+
+def _is_written(path: Path, pid: int) -> bool:
+    """Whether a process still prints into a file: the parent of ranks, of which no state tells."""
+    try:
+        return os.path.samestat(path.stat(), (PROC_DIR / str(pid) / "fd" / str(_STDOUT_FD)).stat())
+    except OSError:
+        return False
 
 
 def own_log(directory: Path) -> Path | None:
