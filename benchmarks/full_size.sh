@@ -19,6 +19,7 @@ PYTHON
 for dtype in int8 int4; do
     duologue build --lm "$out/lm" --codec "$out/codec" --engine onnx --engine torch --dtype "$dtype" \
         --no-parity --max-rows 512 --max-slots 1 --out "$out/$dtype"
+    python -m duologue.benchmarks.random_bundle "$out/$dtype"
     duologue bench engine --bundle "$out/$dtype" --engines onnx --batch 1 --context 100 \
         --steps 8 --rounds 2 --json "$out/$dtype.json" --md "$out/$dtype.md"
 done

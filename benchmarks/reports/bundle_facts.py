@@ -11,7 +11,10 @@ from duologue.runtime.config import Bundle
 
 
 def describe_bundle(bundle: Bundle) -> dict[str, Any]:
-    """Name, geometry and engines; `trained` False marks a model that only costs like one."""
+    """Name, geometry and engines; `trained` False marks a model that only costs like one.
+
+    True says less: `duologue build` takes every checkpoint for a trained one.
+    """
     lm = bundle.lm
     return {
         "name": bundle.name,

@@ -28,10 +28,11 @@ def _preface(document: Document) -> list[str]:
     lm = bundle["lm"]
     gpus = ", ".join(machine["gpus"]) or "no GPU"
     versions = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
-    state = "trained" if bundle["trained"] else "random weights"
+    # A bundle of somebody's checkpoint says that it is trained without knowing.
+    state = "" if bundle["trained"] else " (random weights)"
     lines = [
         f"{document['created']}, {machine['cpu']}, {machine['cores']} cores, {gpus}; {versions}.",
-        f"Bundle `{bundle['name']}` ({state}): {lm['num_layers']} layers of {lm['hidden_size']}, "
+        f"Bundle `{bundle['name']}`{state}: {lm['num_layers']} layers of {lm['hidden_size']}, "
         f"{lm['weights'] / 1e6:.3g} M weights.",
     ]
     load = machine["load_1m"]

@@ -101,7 +101,15 @@ def test_a_table_is_whole_and_its_command_stands_under_it(kind):
     assert len(rows) >= 3
     assert len({line.count("|") for line in rows}) == 1
     assert text.rstrip().endswith(f"```bash\nduologue bench {kind}\n```")
-    assert "random weights" in text
+    assert "Bundle `noise` (random weights): " in text
+
+
+def test_weights_that_nobody_called_random_are_not_called_trained():
+    """A bundle that was built from somebody's checkpoint cannot know what is in it."""
+    made = document("engine")
+    made["bundle"]["trained"] = True
+    assert "Bundle `noise`: " in to_markdown(made)
+    assert "trained" not in to_markdown(made)
 
 
 def test_a_busy_machine_is_said_to_be_busy():
