@@ -3,7 +3,7 @@
 
 First some steps without a quantizer, then k-means starts the codebooks, then all learns
 together. What is written is the reference's own format: `config.yaml` and `xy_tokenizer.ckpt`,
-which `duologue build` takes, beside `training.pt`, from which a stopped run goes on.
+which `duologue build` takes, beside `training.state`, from which a stopped run goes on.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from duologue.runtime.errors import DuologueError
 
 CONFIG_FILE = "config.yaml"
 WEIGHTS_FILE = "xy_tokenizer.ckpt"
-STATE_FILE = "training.pt"
+STATE_FILE = "training.state"
 LOG_FILE = "losses.jsonl"
 
 _BETAS = (0.8, 0.99)

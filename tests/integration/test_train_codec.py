@@ -13,6 +13,7 @@ import torch
 
 from duologue.build_engines.codec_checkpoint import load_codec_checkpoint
 from duologue.build_engines.random_checkpoint_codec import RandomCodecSizes, generator_params
+from duologue.build_engines.sources import find_codec_files
 from duologue.finetune.codec_audio import find_audio
 from duologue.finetune.codec_model import latents_of
 from duologue.finetune.codec_options import CodecTraining
@@ -69,9 +70,7 @@ def test_twenty_steps_make_a_better_codec_that_the_builder_reads(
     assert rows[-1]["mel"] < 0.9 * rows[0]["mel"]
     assert rows[0]["usage"] == 0.0
     assert rows[-1]["usage"] > 0.3
-    checkpoint = load_codec_checkpoint(
-        tmp_path / "codec" / "xy_tokenizer.ckpt", tmp_path / "codec" / "config.yaml"
-    )
+    checkpoint = load_codec_checkpoint(*find_codec_files(tmp_path / "codec", None))
     assert checkpoint.config.num_codebooks == 3
     codec = XyTokenizer(checkpoint.parameters)
     codec.load_state_dict(checkpoint.tensors)
