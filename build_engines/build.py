@@ -106,8 +106,11 @@ class _Build:
         self._run(stages.codec_graph_stage(bundle.codec, *codec_inputs))
         self._run(stages.lm_stage(checkpoint, options.dtype, self._lm_digest))
         if "onnx" in options.engines:
-            lm_inputs = (options.dtype, options.quantization, self._lm_digest)
+            lm_inputs = (options.dtype, options.quantization_of("onnx"), self._lm_digest)
             self._run(stages.lm_graph_stage(checkpoint, *lm_inputs))
+        if quantization := options.quantization_of("torch"):
+            narrow_inputs = (options.dtype, quantization, self._lm_digest)
+            self._run(stages.narrow_stage(checkpoint, *narrow_inputs))
         if "trtllm" in options.engines:
             bundle = self._run_trtllm(bundle)
         if options.parity:
@@ -190,13 +193,18 @@ def _check_match(checkpoint: Checkpoint, codec: CodecConfig) -> None:
 
 def _engines(options: BuildOptions) -> dict[str, dict[str, Any]]:
     """What `Bundle.engines` says of each engine; the codec has its engines in every bundle."""
+    of_torch, of_onnx = (options.quantization_of(engine) for engine in ("torch", "onnx"))
     known: dict[str, dict[str, Any]] = {
-        "torch": {"status": "built", "dtype": options.dtype, "weights": stages.LM_FILE},
+        "torch": {
+            "status": "built",
+            "dtype": of_torch or options.dtype,
+            "weights": stages.torch_weights(of_torch),
+        },
         "onnx": {
             "status": "built",
-            "dtype": options.quantization or options.dtype,
-            "graph": stages.lm_graph_file(options.quantization),
-            "weights": stages.lm_graph_weights(options.quantization),
+            "dtype": of_onnx or options.dtype,
+            "graph": stages.lm_graph_file(of_onnx),
+            "weights": stages.lm_graph_weights(of_onnx),
         },
         "trtllm": {
             "status": "not built: the checkpoint is ready, the engine needs tensorrt_llm and a GPU",

@@ -14,11 +14,12 @@ ENGINES = ("torch", "onnx", "trtllm")
 Precision = Literal["float32", "float16", "bfloat16"]
 Quantization = Literal["int8", "int4", "fp8"]
 QUANTIZATIONS: dict[str, Quantization] = {"int8": "int8", "int4": "int4", "fp8": "fp8"}
-_WHY_NO_FP8 = (
-    "no engine of this version takes fp8 weights: TensorRT-LLM will, on a GPU of compute "
-    "capability 8.9 or more (Ada, Hopper), once its checkpoint carries scales measured on a "
-    "trained model; allowed: fp32, fp16, bf16, and for onnx int8, int4"
-)
+TAKERS: dict[str, tuple[str, ...]] = {
+    "int8": ("onnx", "torch"),
+    "int4": ("onnx",),
+    "fp8": ("torch",),
+}
+"""Which engines take weights in so few bits; the others get those of the bundle."""
 PRECISIONS: dict[str, Precision] = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 """Precision as the user names it -> as the bundle names it."""
 
@@ -30,8 +31,7 @@ class BuildOptions:
     Attributes:
         engines: for which engines of the language model.
         dtype: precision in which the weights of the language model are stored.
-        quantization: "int8" or "int4" gives the onnx engine weights of its own in so few bits;
-            "fp8" is known and refused: no engine takes it yet.
+        quantization: gives the engines that take it (`TAKERS`) weights of their own in so few bits.
         codec_dtype: precision in which the weights of the codec are stored.
         tensor_parallel: GPUs over which TensorRT-LLM shares the model.
         trtllm_engine: False stops at TensorRT-LLM's checkpoint, which needs no GPU; the engine is
@@ -69,15 +69,27 @@ class BuildOptions:
             if getattr(self, field) not in PRECISIONS.values():
                 allowed = ", ".join(PRECISIONS.values())
                 raise ConfigError(f"{field} is {getattr(self, field)!r}; allowed: {allowed}")
-        if self.quantization == "fp8":
-            raise ConfigError(f"dtype is 'fp8'; {_WHY_NO_FP8}")
-        if self.quantization not in (None, *QUANTIZATIONS):
-            raise ConfigError(f"quantization is {self.quantization!r}; allowed: None, int8, int4")
-        if self.quantization is not None and "onnx" not in self.engines:
-            raise ConfigError(
-                f"quantization is {self.quantization!r}; allowed only with the engine onnx"
-            )
+        if self.quantization is not None:
+            self._check_quantization(self.quantization)
         for field in ("tensor_parallel", "max_rows", "max_slots"):
             value = getattr(self, field)
             if value is not None and value < 1:
                 raise ConfigError(f"{field} is {value}; allowed: 1 or more")
+
+    def quantization_of(self, engine: str) -> Quantization | None:
+        """What an engine gets; None if it is not built or reads the weights of the bundle."""
+        quantization = self.quantization
+        if quantization is None or engine not in self.engines:
+            return None
+        return quantization if engine in TAKERS[quantization] else None
+
+    def _check_quantization(self, quantization: str) -> None:
+        if quantization not in QUANTIZATIONS:
+            allowed = ", ".join(QUANTIZATIONS)
+            raise ConfigError(f"quantization is {quantization!r}; allowed: None, {allowed}")
+        takers = TAKERS[quantization]
+        if not set(takers) & set(self.engines):
+            raise ConfigError(
+                f"quantization is {quantization!r} and engines is {self.engines!r}; "
+                f"allowed with {' or '.join(takers)} among them"
+            )

@@ -21,6 +21,7 @@ from duologue.build_engines.codec_checkpoint import (
 )
 from duologue.build_engines.codec_onnx import export_codec
 from duologue.build_engines.lm_onnx import write_lm_onnx
+from duologue.build_engines.narrow_weights import write_narrow_safetensors
 from duologue.build_engines.options import Precision
 from duologue.build_engines.quantize import write_quantized_safetensors
 from duologue.build_engines.trtllm_checkpoint import write_trtllm_checkpoint
@@ -88,6 +89,24 @@ def lm_stage(checkpoint: Checkpoint, dtype: str, source: Digest) -> Stage:
         return StageResult((LM_FILE,))
 
     return _stage("language model weights", run, source=source, dtype=dtype)
+
+
+def narrow_stage(checkpoint: Checkpoint, dtype: str, quantization: str, source: Digest) -> Stage:
+    """The torch engine's own weights in 8 bits."""
+    name = torch_weights(quantization)
+
+    def run(directory: Path) -> StageResult:
+        weights = directory / LM_FILE
+        write_narrow_safetensors(checkpoint.lm, weights, directory / name, quantization)
+        return StageResult((name,))
+
+    inputs = {"source": source, "dtype": dtype, "quantization": quantization}
+    return _stage("torch weights in 8 bits", run, **inputs)
+
+
+def torch_weights(quantization: str | None) -> str:
+    """Name of the weights that the torch engine loads."""
+    return LM_FILE if quantization is None else f"lm.torch_{quantization}.safetensors"
 
 
 def lm_graph_stage(

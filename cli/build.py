@@ -65,9 +65,8 @@ DtypeOption = Annotated[
     LmPrecisionChoice,
     typer.Option(
         "--dtype",
-        help="Precision of the language model's weights; int8 and int4 are for onnx, while the "
-        "other engines get bf16. fp8 is for TensorRT-LLM and refused until that engine can be "
-        "built.",
+        help="Precision of the language model's weights; int8 is for onnx and torch, int4 for "
+        "onnx, fp8 for torch, while the other engines get bf16.",
     ),
 ]
 CodecDtypeOption = Annotated[

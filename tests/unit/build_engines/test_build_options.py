@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from duologue.build_engines.moss_ttsd import PROMPT, check_tokens
-from duologue.build_engines.options import BuildOptions
+from duologue.build_engines.options import ENGINES, BuildOptions
 from duologue.runtime.errors import ConfigError
 
 
@@ -16,9 +16,11 @@ from duologue.runtime.errors import ConfigError
         ({"engines": ("onnx", "vllm")}, "vllm.*allowed"),
         ({"dtype": "int4"}, "dtype is 'int4'; allowed: float32, float16, bfloat16"),
         ({"codec_dtype": "fp16"}, "codec_dtype is 'fp16'; allowed: float32"),
-        ({"quantization": "int2"}, "quantization is 'int2'; allowed: None, int8, int4"),
-        ({"quantization": "fp8"}, "fp8.*TensorRT-LLM.*allowed: fp32, fp16, bf16"),
-        ({"quantization": "int8", "engines": ("torch",)}, "only with the engine onnx"),
+        ({"quantization": "int2"}, "quantization is 'int2'; allowed: None, int8, int4, fp8"),
+        ({"quantization": "fp8"}, "'fp8' and engines is .*onnx.*; allowed with torch among them"),
+        ({"quantization": "fp8", "engines": ("trtllm",)}, "allowed with torch among them"),
+        ({"quantization": "int4", "engines": ("torch",)}, "allowed with onnx among them"),
+        ({"quantization": "int8", "engines": ("trtllm",)}, "allowed with onnx or torch among them"),
         ({"tensor_parallel": 0}, "tensor_parallel is 0; allowed: 1 or more"),
         ({"max_rows": 0}, "max_rows is 0"),
         ({"max_slots": -1}, "max_slots is -1"),
@@ -29,6 +31,16 @@ def test_what_cannot_be_built_is_refused_before_anything_is_read(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         BuildOptions(**fields)
+
+
+@pytest.mark.parametrize(
+    ("quantization", "engines"),
+    [("int8", ["torch", "onnx"]), ("int4", ["onnx"]), ("fp8", ["torch"])],
+)
+def test_engines_get_the_few_bits_that_they_take(quantization: Any, engines: list[str]) -> None:
+    options = BuildOptions(engines=ENGINES, quantization=quantization)
+    assert [engine for engine in ENGINES if options.quantization_of(engine)] == engines
+    assert not any(BuildOptions(engines=ENGINES).quantization_of(engine) for engine in ENGINES)
 
 
 def test_a_tokenizer_must_know_every_token_of_the_prompt() -> None:
