@@ -4,16 +4,17 @@
 #     sh benchmarks/gpu.sh OUT
 #
 # 1. check    the fused steps, with their kernels and CUDA graphs, choose the ids of the reference
-#             on a CPU (float32; half precision is told); the run ends here if they do not
+#             on a CPU (float32; half precision is told), also with weights in int8 and fp8; the run
+#             ends here if they do not
 # 2. steps    decode steps at the published geometry (1.7 B random weights) at batch 1, 8, 32 and 64
 #             with 100 and 1000 rows of context, against the GPU's floor and a plain transformers
-#             loop; then with one height for all batches (deterministic), and with channel 0
-#             choosing among speech alone
+#             loop; then with one height for all batches (deterministic), with channel 0 choosing
+#             among speech alone, and, at batch 1 and SLOTS, with weights in int8 and in fp8
 # 3. codec    the torch codec in four precisions, with its deviation from float32
 # 4. streams  1, 4, 16, 32 and 64 concurrent streams through a server of its own, and a dialogue of
 #             120 s alone
 #
-# It needs `pip install 'duologue[gpu,cpu,build,bench]'` with a CUDA build of torch, some 20 GB of
+# It needs `pip install 'duologue[gpu,cpu,build,bench]'` with a CUDA build of torch, some 25 GB of
 # disk, 40 GB of the GPU's memory (see SLOTS) and half an hour. OUT keeps the models, a JSON document
 # and a table per part, and `machine.txt`. What is there already is not measured again.
 #
@@ -30,11 +31,13 @@ mkdir -p "$out"
 if [ -n "${DRY_RUN:-}" ]; then
     bundle=noise codec_bundle=noise device=cpu dtypes=float32 precisions=float32
     slots=2 batches=1,2 contexts=20 effort="--steps 6 --rounds 1" codec_effort="--batches 1,2 --repeats 1"
+    narrow_batches=1
     levels=1,2 load="--requests 2 --warmup 1 --max-seconds 2" long="--workloads en_30s --max-seconds 2"
 else
     bundle=$out/bundle codec_bundle=$out/bundle device=cuda
     dtypes=float32,bfloat16,float16 precisions=float32,tf32,bfloat16,float16
     batches=1,8,32,64 contexts=100,1000 effort="--steps 64 --rounds 4"
+    narrow_batches=1,$slots
     codec_effort="--batches 1,8,32 --repeats 20"
     levels=1,4,16,32,64 load="--requests 200" long="--workloads en_120s"
     python -c 'import sys, torch; sys.exit(0 if torch.cuda.is_available() else "torch sees no GPU here")'
@@ -55,37 +58,48 @@ part() {
 # Options that are several words are meant to be split.
 # shellcheck disable=SC2086
 steps() {
-    duologue bench engine --bundle "$2" --engines torch --batch "$batches" --context "$contexts" \
-        --threads 1 $effort --json "$out/$1.json"
+    duologue bench engine --bundle "$2" --engines torch --batch "${3:-$batches}" \
+        --context "${4:-$contexts}" --threads 1 $effort --json "$out/$1.json"
 }
 
-# A second bundle over the same files, whose torch engine has one more key.
+# A second bundle $2 over the files of $1, whose torch engine has one more key, or weights in few bits.
 variant() {
-    [ -e "$out/$1" ] && return 0
-    python - "$bundle" "$out/$1" "$2" <<'PYTHON'
-import json
+    [ -e "$out/$2/bundle.json" ] && return 0
+    python - "$1" "$out/$2" "$3" <<'PYTHON'
 import sys
 from pathlib import Path
 
+from duologue.build_engines.narrow_weights import write_narrow_safetensors
 from duologue.models import resolve_bundle
+from duologue.runtime.config import Bundle
 
 source, target, key = resolve_bundle(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
-description = json.loads((source / "bundle.json").read_text(encoding="utf-8"))
-tokens = description["tokens"]
-speech = [tokens["speech_start"], tokens["speech_stop"]]
-end = tokens["end_of_speech"]
-values = {"deterministic": True, "channel0_ids": sorted([speech, [end, end + 1]])}
-description["engines"].setdefault("torch", {})[key] = values[key]
-target.mkdir(parents=True)
+bundle = Bundle.load(source)
+tokens, torch = bundle.tokens, bundle.engines.setdefault("torch", {})
+target.mkdir(parents=True, exist_ok=True)
 for path in source.iterdir():
-    if path.name != "bundle.json" and path.is_file():
-        (target / path.name).symlink_to(path.resolve())
-(target / "bundle.json").write_text(json.dumps(description), encoding="utf-8")
+    place = target / path.name
+    if path.name != "bundle.json" and path.is_file() and not place.exists():
+        place.symlink_to(path.resolve())
+if key in ("int8", "fp8"):
+    narrow = target / f"lm.torch_{key}.safetensors"
+    write_narrow_safetensors(bundle.lm, target / "lm.safetensors", narrow, key)
+    torch.update(dtype=key, weights=narrow.name)
+else:
+    speech, end = [tokens.speech_start, tokens.speech_stop], tokens.end_of_speech
+    values = {"deterministic": True, "channel0_ids": sorted([speech, [end, end + 1]])}
+    torch[key] = values[key]
+(target / "bundle.json").write_text(bundle.to_json(), encoding="utf-8")
 PYTHON
 }
 
 part check.md python -m duologue.benchmarks.engine.device_check --bundle noise --device "$device" \
     --dtypes "$dtypes"
+for bits in int8 fp8; do
+    variant noise "check_$bits" "$bits"
+    part "check_$bits.md" python -m duologue.benchmarks.engine.device_check \
+        --bundle "$out/check_$bits" --device "$device" --dtypes "$dtypes"
+done
 
 if [ -z "${DRY_RUN:-}" ] && [ ! -d "$bundle" ]; then
     [ -d "$out/lm" ] || python -m duologue.build_engines.full_size_checkpoint "$out/lm"
@@ -114,10 +128,14 @@ PYTHON
 fi
 
 part steps.md steps steps "$bundle"
-variant deterministic deterministic
+variant "$bundle" deterministic deterministic
 part steps_deterministic.md steps steps_deterministic "$out/deterministic"
-variant speech channel0_ids
+variant "$bundle" speech channel0_ids
 part steps_speech.md steps steps_speech "$out/speech"
+for bits in int8 fp8; do
+    variant "$bundle" "$bits" "$bits"
+    part "steps_$bits.md" steps "steps_$bits" "$out/$bits" "$narrow_batches" "${contexts%%,*}"
+done
 # shellcheck disable=SC2086
 part codec.md python -m duologue.benchmarks.engine.codec_speed --bundle "$codec_bundle" \
     --device "$device" --precisions "$precisions" $codec_effort --json "$out/codec.json"

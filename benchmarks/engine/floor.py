@@ -23,7 +23,9 @@ from duologue.runtime.backbone.layout import EMBEDDING, lm_shapes
 from duologue.runtime.config import LmConfig
 
 _QUANTISED_BYTES = {"int8": 1.0 + 4 / 32, "int4": 0.5 + 4 / 32}
-"""With the float32 scale of each block of 32."""
+"""Of onnx, with the float32 scale of each block of 32."""
+_NARROW_BYTES = 1
+"""Of torch, in int8 or fp8: the scales, one per row of thousands, do not count."""
 _FLOAT32_BYTES = 4
 _HALF_BYTES = 2
 _REPEATS = 9
@@ -35,6 +37,8 @@ def bytes_per_weight(spec: BackboneSpec, device: str) -> float:
     On a CPU the engines widen floating point weights to float32 when they load them; quantised
     ones stay as they are.
     """
+    if spec.engine == "torch" and spec.dtype in ("int8", "fp8"):
+        return _NARROW_BYTES
     if spec.dtype in _QUANTISED_BYTES:
         return _QUANTISED_BYTES[spec.dtype]
     is_half = device != "cpu" and spec.dtype in ("float16", "bfloat16")

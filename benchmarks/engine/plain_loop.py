@@ -19,8 +19,8 @@ from transformers.generation import logits_process as processors
 
 from duologue.benchmarks.engine.plan import Cell, EnginePlan
 from duologue.benchmarks.engine.samples import LoopTimes
-from duologue.runtime.backbone.layout import EMBEDDING, FINAL_NORM, head_name, lm_shapes
-from duologue.runtime.backbone.tensor_file import TensorFile
+from duologue.runtime.backbone.layout import EMBEDDING, FINAL_NORM, HEAD
+from duologue.runtime.backbone.torch_weights import read_weights
 from duologue.runtime.config import Bundle, LmConfig
 from duologue.runtime.core import ChannelSampling, FloatArray, IntArray
 
@@ -30,7 +30,7 @@ class PlainLoop:
 
     Args:
         bundle: description of the model.
-        weights_path: its `lm.safetensors`.
+        weights_path: its `lm.safetensors`, or the torch engine's copy in 8 bits, which is widened.
         plan: sizes.
         device: "cpu" or "cuda".
         dtype: of weights, activations and cache.
@@ -48,14 +48,13 @@ class PlainLoop:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self._plan, self._device = plan, device
-        stored = TensorFile(weights_path)
-        weights = {
-            name: torch.from_numpy(stored.require(name, shape).float32().copy()).to(device, dtype)
-            for name, shape in lm_shapes(bundle.lm).items()
-        }
+        place = torch.device(device)
+        read = read_weights(bundle.lm, weights_path, dtype, place, keeps_narrow=False)
+        matrices = {name: w for name, w in read.matrices.items() if isinstance(w, Tensor)}
+        weights = {**read.tensors, **matrices}
         sizes = list(bundle.lm.vocab_sizes)
         self._embeddings = torch.split(weights[EMBEDDING], sizes)
-        self._heads = torch.split(weights[head_name(bundle.lm)], sizes)
+        self._heads = torch.split(weights[HEAD], sizes)
         self._body = _body(bundle.lm, weights)
         self._processors = [_processors(channel) for channel in bundle.sampling]
         self._does_sample = [channel.do_sample for channel in bundle.sampling]

@@ -44,13 +44,20 @@ def run_engine_bench(
     bundle = Bundle.load(bundle_dir)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = torch.float32 if device == "cpu" else _half()
-    plain = PlainLoop(bundle, bundle_dir / _WEIGHTS, plan, device, dtype)
+    plain = PlainLoop(bundle, _plain_weights(bundle, bundle_dir), plan, device, dtype)
     threads_before = torch.get_num_threads()
     try:
         measured = list(_measure_all(bundle, bundle_dir, plan, plain, device, progress))
     finally:
         torch.set_num_threads(threads_before)
     return best_rows(measured)
+
+
+def _plain_weights(bundle: Bundle, bundle_dir: Path) -> Path:
+    """What the plain loop reads: the weights as they were stored, or else the torch engine's."""
+    stored = bundle_dir / _WEIGHTS
+    narrow = bundle.engines.get("torch", {}).get("weights")
+    return bundle_dir / str(narrow) if narrow and not stored.is_file() else stored
 
 
 def _half() -> torch.dtype:

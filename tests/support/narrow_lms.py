@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,10 @@ import numpy.typing as npt
 
 from duologue.build_engines.narrow_weights import write_narrow_safetensors
 from duologue.build_engines.safetensors_writer import write_arrays
+from duologue.models import noise_bundle_path
 from duologue.runtime.backbone.layout import HEAD, lm_shapes, matrix_shapes, scales_name
 from duologue.runtime.backbone.tensor_file import TensorFile
-from duologue.runtime.config import LmConfig
+from duologue.runtime.config import Bundle, LmConfig
 from duologue.runtime.core import FloatArray
 
 
@@ -52,3 +55,16 @@ def write_pair(lm: LmConfig, weights_path: Path, directory: Path, dtype: str) ->
             arrays[name] = stored[name].float32()
     write_arrays(plain, arrays)
     return narrow, plain
+
+
+def write_noise_bundle(directory: Path, dtype: str) -> Path:
+    """The bundle `noise`, for the torch engine alone and with its matrices in 8 bits."""
+    source, weights = noise_bundle_path(), f"lm.torch_{dtype}.safetensors"
+    bundle = Bundle.load(source)
+    shutil.copytree(source, directory, ignore=shutil.ignore_patterns("lm.*", "bundle.json"))
+    write_narrow_safetensors(bundle.lm, source / "lm.safetensors", directory / weights, dtype)
+    entry = {"status": "built", "dtype": dtype, "weights": weights}
+    codec = {key: value for key, value in bundle.engines.items() if key.startswith("codec")}
+    bundle = dataclasses.replace(bundle, engines={"torch": entry, **codec}, files={})
+    (directory / "bundle.json").write_text(bundle.to_json(), encoding="utf-8")
+    return directory

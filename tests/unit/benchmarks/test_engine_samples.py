@@ -27,8 +27,8 @@ def _measurement(threads, step_s, plain_s, *, engine="onnx", cell=CELL, floor_s=
     )
 
 
-def _spec(lm, dtype="float32", kv_bytes_per_row=100):
-    return BackboneSpec(lm, "onnx", dtype, 4, 1000, kv_bytes_per_row)
+def _spec(lm, dtype="float32", kv_bytes_per_row=100, engine="onnx"):
+    return BackboneSpec(lm, engine, dtype, 4, 1000, kv_bytes_per_row)
 
 
 def test_each_side_is_told_at_the_thread_count_that_suits_it():
@@ -86,6 +86,14 @@ def test_the_published_size_moves_the_bytes_that_its_arithmetic_says():
 def test_weights_are_read_in_the_precision_that_is_computed_with(dtype, device, size):
     spec = _spec(FULL, dtype, kv_bytes_per_row=0)
     assert step_bytes(spec, CELL, device) == math.floor(size * weights_per_step(FULL))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "fp8"])
+def test_the_torch_engine_halves_what_a_step_reads(dtype):
+    spec = _spec(FULL, dtype, kv_bytes_per_row=0, engine="torch")
+    assert (
+        step_bytes(spec, CELL, "cuda") == weights_per_step(FULL) == pytest.approx(1.74e9, rel=0.002)
+    )
 
 
 @given(st.integers(1, 256), st.integers(1, 8000))
