@@ -106,7 +106,7 @@ def _make_trainer(
     eval_rows: RowSource | None,
 ) -> DialogueTrainer:
     lm, settings = base.checkpoint.lm, run.settings
-    num_voices = _num_probed_voices(run, train_rows)
+    num_voices = _num_probed_voices(run, train_rows, eval_rows)
     model = TrainableLm(
         lm,
         settings.weights_for(lm.num_channels),
@@ -132,7 +132,7 @@ def _make_trainer(
     return trainer
 
 
-def _num_probed_voices(run: LmRun, rows: RowSource) -> int:
+def _num_probed_voices(run: LmRun, rows: RowSource, eval_rows: RowSource | None) -> int:
     """How many voices the probes are to tell; 0 where there are no probes."""
     weight = run.settings.voice_loss_weight
     if weight == 0:
@@ -142,6 +142,11 @@ def _num_probed_voices(run: LmRun, rows: RowSource) -> int:
         raise TrainingError(f"{found}; allowed: 0 or more, and 0 with adapters")
     if not rows.voices:
         raise DataError("voice_loss_weight needs data that says who speaks; this says nothing")
+    if eval_rows is not None and eval_rows.voices != rows.voices:
+        raise DataError(
+            f"evaluation data names the voices {list(eval_rows.voices)}, the data for training "
+            f"{list(rows.voices)}; allowed: data that was made in one go"
+        )
     return len(rows.voices)
 
 

@@ -71,11 +71,14 @@ def write_examples(
     Raises:
         DataError: a folder holds no dialogues, or codes cannot be read.
     """
+    spoken = {
+        split: list(chain.from_iterable(read_spoken(folder, split) for folder in data_dirs))
+        for split in ("train", "test")
+    }
+    # A voice has the same number in all parts.
+    numbers = number_voices(chain.from_iterable(spoken.values()))
     counts = {}
-    for split in ("train", "test"):
-        found = chain.from_iterable(read_spoken(folder, split) for folder in data_dirs)
-        dialogues = list(found)
-        numbers = number_voices(dialogues)
+    for split, dialogues in spoken.items():
         maker = ExampleMaker(dialogues, side, frames_per_s, numbers)
         examples = list(maker.examples(Random(seed), parts=split == "train"))
         if num_openings and split == "train":

@@ -156,6 +156,8 @@ def test_probes_need_data_that_names_voices_and_all_weights(
     parts = [_with_voices(base, tmp_path / n, [n, "ben"]) for n in ("anna", "carl")]
     with pytest.raises(DataError, match=r"different voices: \['anna', 'ben'\]"):
         train_lm(LmRun(model_dir, parts, tmp_path / "out", settings))
+    with pytest.raises(DataError, match="evaluation data names the voices"):
+        train_lm(LmRun(model_dir, parts[:1], tmp_path / "o", settings, eval_dir=parts[1]))
 
 
 def test_the_packaged_settings_for_a_cpu_work_on_one(
