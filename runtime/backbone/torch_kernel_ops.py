@@ -38,10 +38,11 @@ class KernelOps:
     Args:
         lm: shape of the model.
         num_cores: multiprocessors of the GPU, so that attention keeps all of them busy.
+        in_float32: products with matrices in 8 bits are made in float32, for want of better units.
     """
 
-    def __init__(self, lm: LmConfig, *, num_cores: int) -> None:
-        self._lm, self._num_cores = lm, num_cores
+    def __init__(self, lm: LmConfig, *, num_cores: int, in_float32: bool = False) -> None:
+        self._lm, self._num_cores, self._in_float32 = lm, num_cores, in_float32
 
     def add_norm(self, hidden: Tensor, update: Tensor | None, weight: Tensor) -> Tensor:
         """See `StepOps.add_norm`."""
@@ -138,5 +139,5 @@ class KernelOps:
     def project(self, values: Tensor, weight: Weight) -> Tensor:
         """See `StepOps.project`."""
         if isinstance(weight, NarrowWeight):
-            return multiply_narrow(values, weight)
+            return multiply_narrow(values, weight, in_float32=self._in_float32)
         return F.linear(values, weight)

@@ -12,6 +12,9 @@ from the matrix alone, so the order of every sum is the same whatever the batch.
 left side of the product of tiles: its 64 rows fill the units of a GPU, which a batch of one would
 not.
 
+Triton knows no units of a T4 that multiply half precision: there, all is widened to float32
+(`IN_FLOAT32`), which needs fewer registers.
+
 Importing this file needs the package `triton`.
 """
 
@@ -33,6 +36,7 @@ def multiply_kernel(
     share_blocks: tl.tensor,
     IS_FLOAT8: tl.constexpr,
     HAS_SHARES: tl.constexpr,
+    IN_FLOAT32: tl.constexpr,
     BLOCK_OUT: tl.constexpr,
     BLOCK_BATCH: tl.constexpr,
     BLOCK_IN: tl.constexpr,
@@ -58,6 +62,8 @@ def multiply_kernel(
             mask=has_member[None, :] & inside[:, None],
             other=0.0,
         )
+        if IN_FLOAT32:
+            given = given.to(tl.float32)
         if IS_FLOAT8:
             bits = stored.to(tl.uint16)
             half = ((bits & 0x80) << 8) | ((bits & 0x7F) << 7)

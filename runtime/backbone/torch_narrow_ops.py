@@ -11,6 +11,7 @@ from duologue.runtime.backbone.torch_weights import NarrowWeight, Tensor
 
 _BLOCK_OUT = 64
 _BLOCK_IN = 128
+_BLOCK_IN_FLOAT32 = 64
 _BATCH_TILES = (16, 32, 64)
 _ENOUGH_TILES = 256
 """Two for each multiprocessor of a large GPU. Reasoned, not tuned on one."""
@@ -39,8 +40,13 @@ def share_counts(width_out: int, width_in: int) -> tuple[int, int]:
     return num_shares, triton.cdiv(num_blocks, num_shares)
 
 
-def multiply_narrow(values: Tensor, weight: NarrowWeight) -> Tensor:
+def multiply_narrow(values: Tensor, weight: NarrowWeight, *, in_float32: bool = False) -> Tensor:
     """Multiply few rows [B, in] with a matrix in 8 bits [out, in].
+
+    Args:
+        values: contiguous.
+        weight: the matrix.
+        in_float32: both sides are widened to float32 before they are multiplied.
 
     Returns:
         [B, out], in the precision of the values.
@@ -49,6 +55,7 @@ def multiply_narrow(values: Tensor, weight: NarrowWeight) -> Tensor:
     is_float8 = weight.quantization == "fp8"
     numbers = weight.numbers.view(torch.uint8) if is_float8 else weight.numbers
     num_shares, share_blocks = share_counts(width_out, width_in)
+    block_in = _BLOCK_IN_FLOAT32 if in_float32 else _BLOCK_IN
     product = values.new_empty(batch, width_out)
     parts = product
     if num_shares > 1:
@@ -63,12 +70,13 @@ def multiply_narrow(values: Tensor, weight: NarrowWeight) -> Tensor:
         batch,
         width_in,
         width_out,
-        share_blocks,
+        share_blocks * (_BLOCK_IN // block_in),
         IS_FLOAT8=is_float8,
         HAS_SHARES=num_shares > 1,
+        IN_FLOAT32=in_float32,
         BLOCK_OUT=_BLOCK_OUT,
         BLOCK_BATCH=tile,
-        BLOCK_IN=_BLOCK_IN,
+        BLOCK_IN=block_in,
         num_warps=_NUM_WARPS,
         num_stages=_NUM_STAGES,
     )

@@ -15,6 +15,9 @@ from duologue.runtime.backbone.torch_graphs import CudaRecorder, Record, run_as_
 from duologue.runtime.backbone.torch_ops import PlainOps, StepOps
 from duologue.runtime.config import LmConfig
 
+_FIRST_WITH_HALF_PRODUCTS = (8, 0)
+"""Of GPUs for which Triton knows units that multiply half precision."""
+
 
 @dataclass(frozen=True, slots=True)
 class Way:
@@ -59,6 +62,7 @@ def _by_kernels(lm: LmConfig, stream: torch.cuda.Stream, recorder: Record) -> Wa
     from duologue.runtime.backbone.torch_kernel_ops import KernelError, KernelOps
 
     num_cores = torch.cuda.get_device_properties(stream.device).multi_processor_count
-    ops = KernelOps(lm, num_cores=num_cores)
+    in_float32 = torch.cuda.get_device_capability(stream.device) < _FIRST_WITH_HALF_PRODUCTS
+    ops = KernelOps(lm, num_cores=num_cores, in_float32=in_float32)
     failures = (RuntimeError, KernelError)
     return Way("Triton kernels in CUDA graphs", ops, recorder, KernelEnds, failures)

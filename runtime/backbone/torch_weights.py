@@ -55,10 +55,12 @@ class NarrowWeight:
         return _QUANTIZATIONS[self.numbers.dtype]
 
     def widen(self, dtype: torch.dtype) -> Tensor:
-        """The matrix itself, rounded once."""
-        wide = self.numbers.float()
-        wide *= self.scales[:, None]
-        return wide.to(dtype)
+        """The matrix itself: what a number means is computed in float32 and rounded once."""
+        wide = self.numbers.new_empty(self.numbers.shape, dtype=dtype)
+        # Float8 has no products of its own; its numbers are exact in every wider type.
+        is_whole = self.numbers.dtype == torch.int8
+        numbers = self.numbers if is_whole else self.numbers.to(dtype)
+        return torch.mul(numbers, self.scales[:, None], out=wide)
 
     def rows(self, rows: Tensor) -> NarrowWeight:
         """A matrix of its own of some rows."""

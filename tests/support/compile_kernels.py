@@ -40,8 +40,8 @@ class Call:
     options: dict[str, int] = field(default_factory=dict)
 
 
-def calls() -> list[Call]:
-    """All kernels, of the published geometry."""
+def calls(capability: int) -> list[Call]:
+    """All kernels, of the published geometry, as they are launched on a GPU."""
     keys = {**ENDS, "END_COLUMN": 14, "FILL_COLUMNS": 23, "BLOCK": 1024}
     finish = {**ENDS, **PLACES, "DEPTH": 7, "BLOCK_CHANNELS": 8, "CANDIDATES": 256}
     begin = {"NUMBERS": 103, "ROW": 4, "CHANNELS": 8, "HALF": 64, "BLOCK_HALF": 64, "BLOCK": 1024}
@@ -59,18 +59,20 @@ def calls() -> list[Call]:
             for flag in histories
         ),
         *(Call(end_kernels.finish_kernel, {**finish, "HAS_HISTORY": flag}) for flag in histories),
-        *narrow_calls(),
+        *narrow_calls(capability),
     ]
 
 
-def narrow_calls() -> Iterator[Call]:
+def narrow_calls(capability: int) -> Iterator[Call]:
     """Products with int8 and fp8: in shares for a lone row, whole for the tallest tile."""
+    is_old = capability < 80
     for numbers, is_float8 in (("*i8", False), ("*u8", True)):
         for height, has_shares in ((16, True), (64, False)):
-            sizes = {"BLOCK_OUT": 64, "BLOCK_BATCH": height, "BLOCK_IN": 128}
-            constants = {"IS_FLOAT8": is_float8, "HAS_SHARES": has_shares, **sizes}
+            sizes = {"BLOCK_OUT": 64, "BLOCK_BATCH": height, "BLOCK_IN": 64 if is_old else 128}
+            kind = {"IS_FLOAT8": is_float8, "HAS_SHARES": has_shares, "IN_FLOAT32": is_old}
             types = {"numbers": numbers, **({"product": "*fp32"} if has_shares else {})}
-            yield Call(narrow_kernels.multiply_kernel, constants, types, {"num_stages": 4})
+            constants, options = {**kind, **sizes}, {"num_stages": 4}
+            yield Call(narrow_kernels.multiply_kernel, constants, types, options)
         yield Call(narrow_kernels.join_shares_kernel, {"IS_FLOAT8": is_float8, "BLOCK": 512})
 
 
@@ -91,7 +93,7 @@ TYPES = {
 
 def compile_for(capability: int, dtype: str, max_shared_kib: int) -> None:
     """All kernels of the published geometry for one GPU."""
-    for call in calls():
+    for call in calls(capability):
         names = call.kernel.arg_names
         types = {name: TYPES.get(name, f"*{dtype}") for name in names}
         types.update(call.types)

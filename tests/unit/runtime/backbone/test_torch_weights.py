@@ -105,6 +105,15 @@ def test_a_matrix_is_widened_in_stretches_and_in_parts(
     torch.testing.assert_close(take_rows(wide, rows), wide[rows], rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_what_a_number_means_is_rounded_once(pair: Pair, dtype: torch.dtype) -> None:
+    weights = read_weights(pair.lm, pair.narrow, dtype, CPU, keeps_narrow=True)
+    for name, weight in weights.matrices.items():
+        assert isinstance(weight, NarrowWeight)
+        meant = torch.from_numpy(TensorFile(pair.plain)[name].data.copy())
+        torch.testing.assert_close(weight.widen(dtype), meant.to(dtype), rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("pair", ["int8"], indirect=True)
 @pytest.mark.parametrize(
     ("changes", "message"),
