@@ -7,14 +7,10 @@ What the settings of a channel do to its scores stands in `processors`.
 from __future__ import annotations
 
 import dataclasses
-import functools
-import itertools
 from collections.abc import Sequence as Rows
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from duologue.runtime.core import (
     ChannelSampling,
@@ -24,16 +20,10 @@ from duologue.runtime.core import (
     SamplingOverrides,
 )
 from duologue.runtime.errors import RequestError
-from duologue.runtime.lm.processors import (
-    BoolArray,
-    ScoreBlock,
-    does_sample,
-    draw,
-    find_candidates,
-)
+from duologue.runtime.lm.candidates import draw_ranks
+from duologue.runtime.lm.likely import groups_of
+from duologue.runtime.lm.processors import BoolArray, find_candidates, read_settings
 from duologue.runtime.lm.sequence import Sequence
-
-_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
 def resolve_sampling(
@@ -89,18 +79,16 @@ def choose(logits: Logits, sequences: Rows[Sequence]) -> IntArray:
         [B, K] ids, before forcing and draining.
     """
     table = np.concatenate([sequence.sampling_table for sequence in sequences])
-    blocks = _blocks(logits, sequences)
-    is_drawn = does_sample(table)
-    if not is_drawn.any() and all(block.seen is None for block in blocks):
-        # Temperature, top-k and top-p never move the best id.
-        chosen = np.empty(len(table), dtype=np.int64)
-        for block in blocks:
-            chosen[block.rows] = block.scores.argmax(axis=1)
-    else:
-        candidates = find_candidates(blocks, table)
-        uniforms = np.concatenate([s.draws.row(s.state.step) for s in sequences])
-        chosen = np.where(is_drawn, draw(candidates, uniforms), candidates.ids[:, 0])
-    return chosen.reshape(len(sequences), -1)
+    settings, seen = read_settings(table), _seen(sequences, logits.offsets[-1])
+    banned = _banned_places(sequences, logits.offsets[-1])
+    if settings.num_drawn == 0 and seen is None:
+        return _best(logits, banned)
+    candidates = find_candidates(logits, table, banned, seen)
+    uniforms = np.concatenate([s.draws.row(s.state.step) for s in sequences])
+    ranks = draw_ranks(candidates, uniforms)
+    if settings.num_drawn < len(ranks):
+        ranks[~settings.is_drawn] = 0
+    return candidates.ids(ranks).reshape(len(sequences), -1)
 
 
 def sound_rows(logits: Logits) -> BoolArray:
@@ -113,71 +101,20 @@ def sound_rows(logits: Logits) -> BoolArray:
     return sound
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Layout:
-    """Where the columns of the logits lie when channels with like vocabularies form a matrix.
-
-    Few calls on filled up rows are faster than more calls on exact ones.
-
-    Attributes:
-        num_columns: of all matrices side by side.
-        places: [sum(V_c)], the column there of each column of the logits.
-        runs: (first channel, next channel, first column, width of a row) of each matrix.
-        moves: (from, to, channels, vocabulary, width) of neighbours with equal vocabularies.
-    """
-
-    num_columns: int
-    places: IntArray
-    runs: list[tuple[int, int, int, int]]
-    moves: list[tuple[int, int, int, int, int]]
-
-    def lay_out(self, values: npt.NDArray[_Scalar], fill: float) -> npt.NDArray[_Scalar]:
-        """Columns [B, sum(V_c)] as they lie here; `fill` stands behind the shorter rows."""
-        num_rows = len(values)
-        laid = np.full((num_rows, self.num_columns), fill, dtype=values.dtype)
-        for source, target, channels, size, width in self.moves:
-            rows = laid[:, target : target + channels * width].reshape(num_rows, channels, width)
-            columns = values[:, source : source + channels * size]
-            rows[:, :, :size] = columns.reshape(num_rows, channels, size)
-        return laid
+def _best(logits: Logits, banned: IntArray) -> IntArray:
+    """The best ids [B, K]: temperature, top-k and top-p never move them."""
+    values = logits.values.copy()
+    values.reshape(-1)[banned] = -np.inf
+    groups = groups_of(logits.offsets)
+    return np.concatenate([group.of(values).argmax(axis=2) for group in groups], axis=1)
 
 
-@functools.lru_cache
-def _layout(offsets: tuple[int, ...]) -> _Layout:
-    """Channels stand together while their vocabularies differ by a factor of two at most."""
-    sizes = np.diff(offsets).tolist()
-    borders = [0]
-    for channel, size in enumerate(sizes):
-        run = [*sizes[borders[-1] : channel], size]
-        if max(run) > 2 * min(run):
-            borders.append(channel)
-    column, runs, moves, places = 0, [], [], []
-    for first, stop in itertools.pairwise([*borders, len(sizes)]):
-        width = max(sizes[first:stop])
-        runs.append((first, stop, column, width))
-        for size, channels in itertools.groupby(range(first, stop), sizes.__getitem__):
-            same = list(channels)
-            moves.append((offsets[same[0]], column, len(same), size, width))
-            places += [np.arange(size) + column + width * place for place in range(len(same))]
-            column += len(same) * width
-    return _Layout(column, np.concatenate(places), runs, moves)
-
-
-def _blocks(logits: Logits, sequences: Rows[Sequence]) -> list[ScoreBlock]:
-    """The channels of all sequences, by size of vocabulary; row b * K + c is channel c of b."""
-    layout, num_channels = _layout(logits.offsets), len(logits.offsets) - 1
-    scores, seen = layout.lay_out(logits.values, -np.inf), _seen(sequences, logits.offsets[-1])
-    for row, sequence in zip(scores, sequences, strict=True):
-        row[layout.places[sequence.banned_columns]] = -np.inf
-    laid_seen = None if seen is None else layout.lay_out(seen, False)
-    rows = np.arange(len(scores) * num_channels).reshape(-1, num_channels)
-    blocks = []
-    for first, stop, column, width in layout.runs:
-        columns = slice(column, column + (stop - first) * width)
-        is_seen = None if laid_seen is None else laid_seen[:, columns].reshape(-1, width)
-        some = scores[:, columns].reshape(-1, width)
-        blocks.append(ScoreBlock(rows[:, first:stop].ravel(), some, is_seen))
-    return blocks
+def _banned_places(sequences: Rows[Sequence], num_columns: int) -> IntArray:
+    """Places in the flat logits [B, sum(V_c)] that must not be chosen, at most one per channel."""
+    if len(sequences) == 1:
+        return sequences[0].banned_columns
+    columns = enumerate(sequence.banned_columns for sequence in sequences)
+    return np.concatenate([some + row * num_columns for row, some in columns])
 
 
 def _seen(sequences: Rows[Sequence], num_columns: int) -> BoolArray | None:

@@ -16,21 +16,16 @@ from transformers.generation.logits_process import (
 from duologue.runtime.config import LmConfig, TokenIds
 from duologue.runtime.core import ChannelSampling, Logits, SamplingOverrides
 from duologue.runtime.errors import RequestError
+from duologue.runtime.lm.candidates import Candidates, draw
 from duologue.runtime.lm.draws import SeededDraws
-from duologue.runtime.lm.processors import (
-    Candidates,
-    ScoreBlock,
-    draw,
-    find_candidates,
-    process_scores,
-    sampling_table,
-)
+from duologue.runtime.lm.processors import find_candidates, process_scores, sampling_table
 from duologue.runtime.lm.sampling import choose, resolve_sampling
 from duologue.runtime.lm.sequence import Sequence, new_sequence
 
 VOCAB = 40
 settings_of_a_channel = st.builds(
     ChannelSampling,
+    do_sample=st.booleans(),
     temperature=st.none() | st.sampled_from([0.1, 0.7, 1.3]),
     top_k=st.none() | st.integers(1, VOCAB + 5),
     top_p=st.none() | st.sampled_from([0.05, 0.5, 0.9, 1.0]),
@@ -53,8 +48,30 @@ def _reference(scores: np.ndarray, history: list[int], sampling: ChannelSampling
 
 
 def _candidates(scores: np.ndarray, channels: list[ChannelSampling]) -> Candidates:
-    block = ScoreBlock(np.arange(len(scores)), scores)
-    return find_candidates([block], sampling_table(channels))
+    offsets = tuple(range(0, scores.size + 1, scores.shape[1]))
+    return find_candidates(Logits(scores.reshape(1, -1), offsets), sampling_table(channels))
+
+
+def _plain_id(
+    scores: np.ndarray, sampling: ChannelSampling, uniform: float, seen: np.ndarray | None = None
+) -> int:
+    """The rules for one row, one after the other, over the whole vocabulary."""
+    if seen is not None and sampling.repetition_penalty is not None:
+        penalty = np.float32(sampling.repetition_penalty)
+        penalised = np.where(scores < 0, scores * penalty, scores / penalty)
+        scores = np.where(seen, penalised, scores)
+    scores = scores / np.float32(sampling.temperature or 1.0)
+    if not sampling.do_sample:
+        return int(scores.argmax())
+    order = np.argsort(-scores, kind="stable")[: np.isfinite(scores).sum()]
+    ranked = scores[order]
+    ranked = ranked[ranked >= ranked[min(sampling.top_k or len(ranked), len(ranked)) - 1]]
+    weights = np.exp(ranked.astype(np.float64) - ranked[0])
+    mass = np.cumsum(weights)
+    last = len(ranked) - 1
+    if sampling.top_p is not None and sampling.top_p < 1.0:
+        last = int((mass < sampling.top_p * mass[-1]).sum())
+    return int(order[min(last, int((mass <= uniform * mass[last]).sum()))])
 
 
 def _softmax(scores: np.ndarray) -> np.ndarray:
@@ -96,23 +113,24 @@ def test_a_row_does_not_depend_on_its_neighbours(
 
 
 @settings(deadline=None)
-@given(st.lists(settings_of_a_channel, min_size=2, max_size=6), st.integers(0, 2**32 - 1))
-def test_a_row_does_not_depend_on_the_block_that_it_stands_in(
-    channels: list[ChannelSampling], seed: int
+@given(
+    st.sampled_from([(1.0, 2.0**-23), (-1.0, 2.0**-23), (0.0, 2.0**-149), (3e-38, 2.0**-149)]),
+    st.sampled_from([0.6, 1.3, 7.0, 100.0]),
+    st.integers(1, 20),
+    st.integers(0, 2**32 - 1),
+)
+def test_scores_that_a_temperature_makes_equal_are_ties(
+    numbers: tuple[float, float], temperature: float, top_k: int, seed: int
 ) -> None:
+    """The k best are looked for before the division, which may round neighbours to one number."""
+    base, step = np.array(numbers, dtype=np.float32)
     rng = np.random.default_rng(seed)
-    scores = rng.normal(0, 3, (len(channels), VOCAB)).round(1).astype(np.float32)
-    # A row of a smaller vocabulary is the same row behind which nothing can be chosen.
-    small = rng.permutation(len(channels))[: len(channels) // 2]
-    scores[small, VOCAB // 2 :] = -np.inf
-    large = np.setdiff1d(np.arange(len(channels)), small)
-    blocks = [ScoreBlock(large, scores[large]), ScoreBlock(small, scores[small, : VOCAB // 2])]
-    uniforms = rng.random(len(channels))
-    apart = find_candidates(
-        [block for block in blocks if len(block.rows)], sampling_table(channels)
-    )
-    together = _candidates(scores, channels)
-    np.testing.assert_array_equal(draw(apart, uniforms), draw(together, uniforms))
+    scores = base + step * rng.integers(-60, 60, (3, 400)).astype(np.float32)
+    sampling = ChannelSampling(temperature=temperature, top_k=top_k)
+    uniforms = rng.random(3)
+    drawn = draw(_candidates(scores, [sampling] * 3), uniforms)
+    wanted = [_plain_id(row, sampling, u) for row, u in zip(scores, uniforms, strict=True)]
+    assert drawn.tolist() == wanted
 
 
 def _sequences(sizes: list[int], channels: list[ChannelSampling], count: int) -> list[Sequence]:
@@ -136,30 +154,56 @@ def _sequences(sizes: list[int], channels: list[ChannelSampling], count: int) ->
 
 @settings(deadline=None)
 @given(
-    st.lists(st.tuples(st.integers(8, 300), settings_of_a_channel), min_size=1, max_size=6),
+    st.lists(
+        st.tuples(st.integers(8, 300), st.integers(1, 3), settings_of_a_channel),
+        min_size=1,
+        max_size=4,
+    ),
     st.integers(0, 2**32 - 1),
+    st.sampled_from([0, 1, 2]),
 )
-def test_channels_of_any_sizes_are_chosen_as_if_each_stood_alone(
-    channels: list[tuple[int, ChannelSampling]], seed: int
+def test_the_ids_of_a_step_are_those_of_the_plain_rules(
+    channels: list[tuple[int, int, ChannelSampling]], seed: int, digits: int
 ) -> None:
-    sizes, sampling = [size for size, _ in channels], [one for _, one in channels]
+    sizes = [size for size, times, _ in channels for _ in range(times)]
+    sampling = [one for _, times, one in channels for _ in range(times)]
     sequences = _sequences(sizes, sampling, 3)
     offsets = (0, *np.cumsum(sizes).tolist())
-    values = np.random.default_rng(seed).normal(0, 3, (3, offsets[-1])).round(1)
+    values = np.random.default_rng(seed).normal(0, 3, (3, offsets[-1])).round(digits)
     logits = Logits(values.astype(np.float32), offsets)
     chosen = choose(logits, sequences)
     for row, sequence in enumerate(sequences):
         for channel, one in enumerate(sampling):
-            scores = logits.channel(channel)[row : row + 1].copy()
-            banned = [place for banned, place in sequence.state.forbidden() if banned == channel]
-            scores[:, banned] = -np.inf
+            scores = logits.channel(channel)[row].copy()
+            scores[[place for of, place in sequence.state.forbidden() if of == channel]] = -np.inf
             seen = None
             if sequence.seen is not None:
-                seen = sequence.seen[None, offsets[channel] : offsets[channel + 1]]
-            block = ScoreBlock(np.arange(1), scores, seen)
-            alone = find_candidates([block], sampling_table([one]))
-            uniform = sequence.draws.row(0)[channel : channel + 1]
-            assert draw(alone, uniform)[0] == chosen[row, channel]
+                seen = sequence.seen[offsets[channel] : offsets[channel + 1]]
+            uniform = sequence.draws.row(0)[channel]
+            assert _plain_id(scores, one, uniform, seen) == chosen[row, channel]
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 2**32 - 1))
+def test_large_vocabularies_are_folded_to_the_same_ids(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    limits = [1, 50, 299, 300, None]
+    sampling = [ChannelSampling(temperature=0.6, top_k=top_k, top_p=0.9) for top_k in limits]
+    sizes = [5000, 1025, 1025, 300, 300]
+    offsets = (0, *np.cumsum(sizes).tolist())
+    sequences = _sequences(sizes, sampling, 2)
+    values = rng.normal(0, 3, (2, offsets[-1])).astype(np.float32)
+    # The best of a row may be banned.
+    values[:, [offset + 3 for offset in offsets[:-1]]] = 100.0
+    for sequence in sequences:
+        sequence.state.step = 5
+    chosen = choose(Logits(values, offsets), sequences)
+    for row, sequence in enumerate(sequences):
+        for channel, one in enumerate(sampling):
+            scores = values[row, offsets[channel] : offsets[channel + 1]].copy()
+            scores[[place for of, place in sequence.state.forbidden() if of == channel]] = -np.inf
+            uniform = sequence.draws.row(5)[channel]
+            assert _plain_id(scores, one, uniform) == chosen[row, channel]
 
 
 def test_draws_follow_the_probabilities() -> None:
@@ -171,9 +215,8 @@ def test_draws_follow_the_probabilities() -> None:
 
 
 def test_the_last_uniform_below_one_stays_inside_the_candidates() -> None:
-    candidates = Candidates(
-        np.array([[0, 2, 1]]), np.array([[0.0, 0.0, -np.inf]], dtype=np.float32)
-    )
+    scores = np.array([[0.0, -np.inf, 0.0]], dtype=np.float32)
+    candidates = _candidates(scores, [ChannelSampling()])
     assert draw(candidates, np.array([np.nextafter(1.0, 0.0)]))[0] == 2
 
 
