@@ -66,7 +66,7 @@ class GraphMemory:
                 seats = table[span.start : span.stop]
                 inputs[f"past_{kind}_{layer}"] = seats
                 outputs[f"present_{kind}_{layer}"] = seats
-        return GraphCall(session.bind(inputs, outputs), inputs, logits)
+        return GraphCall(session.bind(inputs, outputs), inputs, logits, np.arange(num_rows))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,11 +77,13 @@ class GraphCall:
         bound: may run again and again.
         inputs: buffers, by the names of the graph.
         logits: [B, sum(V_c)] of the latest run.
+        steps: 0, 1, ... S - 1.
     """
 
     bound: BoundRun
     inputs: dict[str, npt.NDArray[Any]]
     logits: FloatArray
+    steps: IntArray
 
     def run(self, input_ids: IntArray, starts: Sequence[int]) -> None:
         """Read [B, S, K] behind the rows that each slot holds.
@@ -89,10 +91,9 @@ class GraphCall:
         Raises:
             EngineError: onnxruntime failed.
         """
-        num_rows = input_ids.shape[1]
-        first = np.array(starts)
+        positions = self.inputs["position_ids"]
+        np.add(np.array(starts)[:, None], self.steps, out=positions)
         self.inputs["input_ids"][:] = input_ids
-        self.inputs["position_ids"][:] = first[:, None] + np.arange(num_rows)
-        self.inputs["seqlens_k"][:] = first + (num_rows - 1)
-        self.inputs["total_length"][:] = max(starts) + num_rows
+        self.inputs["seqlens_k"][:] = positions[:, -1]
+        self.inputs["total_length"][0] = max(starts) + len(self.steps)
         self.bound.run()

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
+from duologue.runtime.backbone.large_pages import on_large_pages
 from duologue.runtime.errors import ConfigError, EngineError
 
 MAX_THREADS = 16
@@ -60,9 +61,10 @@ class OnnxSession:
         # Idle threads sleep: the codec and the server need the cores between two steps.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            self._session = onnxruntime.InferenceSession(
-                str(graph_path), options, providers=["CPUExecutionProvider"]
-            )
+            with on_large_pages():
+                self._session = onnxruntime.InferenceSession(
+                    str(graph_path), options, providers=["CPUExecutionProvider"]
+                )
         except _OPEN_ERRORS as error:
             raise ConfigError(f"{graph_path} cannot be loaded: {error}") from error
 
