@@ -8,6 +8,7 @@ is exact in float16 and bfloat16. Embedding and norms are always wide: a step lo
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,8 +72,8 @@ class NarrowWeight:
     def stretches(self) -> Iterator[NarrowWeight]:
         """The matrix in stretches of rows, so that widening it needs little room."""
         num_rows = max(1, _STRETCH_NUMBERS // self.numbers.shape[1])
-        pairs = zip(self.numbers.split(num_rows), self.scales.split(num_rows), strict=True)
-        return (NarrowWeight(numbers, scales) for numbers, scales in pairs)
+        cuts = (torch.split(part, num_rows) for part in (self.numbers, self.scales))
+        return itertools.starmap(NarrowWeight, zip(*cuts, strict=True))
 
 
 Weight: TypeAlias = Tensor | NarrowWeight
