@@ -125,6 +125,7 @@ write_random_codec(Path(sys.argv[1]), seed=0, sizes=sizes)
 PYTHON
     duologue build --lm "$out/lm" --codec "$codec" --engine torch --dtype bf16 --no-parity \
         --max-rows 2048 --max-slots "$slots" --out "$bundle"
+    python -m duologue.benchmarks.random_bundle "$bundle"
 fi
 
 part steps.md steps steps "$bundle"
