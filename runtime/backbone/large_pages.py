@@ -3,8 +3,8 @@
 
 On a virtual machine a look-up walks through two tables. Where the kernel gives large pages only to
 who asks for them, onnxruntime does not ask; so its memory is moved once the weights are in it. The
-contents, and so every result, stay the same. Measured at 28 MB of weights on one thread: a step
-takes an eighth less.
+contents, and so every result, stay the same. Measured at 28 MB of weights on one thread: a run of
+the graph takes 7 to 16 % less with one sequence, and 0 to 4 % with eight.
 """
 
 from __future__ import annotations

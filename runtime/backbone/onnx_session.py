@@ -59,6 +59,8 @@ class OnnxSession:
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.log_severity_level = 3
         # Idle threads sleep: the codec and the server need the cores between two steps.
+        # Spinning within a step only (`session.force_spinning_stop`) pays on idle cores alone: with
+        # work on one of two, a step took 2.6 ms of processor time instead of 1.7, and longer.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             with on_large_pages():
