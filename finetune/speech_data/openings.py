@@ -23,10 +23,12 @@ from duologue.finetune.speech_data.references import Clip, lay_out
 from duologue.finetune.speech_data.spoken import SpokenDialogue
 
 _LEARNT_FRAMES = 12
-_TURN_FRAMES = (15, 70)
-# A brief clip costs few rows, so that a step holds many beginnings; some references are longer.
+_SHORTEST_FRAMES, _LONGEST_FRAMES = 15, 110
+_TURN_FRAMES = 70
+# A brief clip costs few rows, so that a step holds many beginnings. But people give references of
+# five seconds and more, and a model that heard brief ones alone finds its way in those badly.
 _BRIEF_FRAMES = 32
-_LONG_REFERENCE = 0.25
+_LONG_REFERENCE = 0.65
 # One reference is the easier half: which voice there is, without which of two.
 _ONE_REFERENCE = 0.3
 _OTHER_LANGUAGE = 0.15
@@ -61,18 +63,26 @@ class OpeningMaker:
         for dialogue in dialogues:
             for place, turn in enumerate(dialogue.turns):
                 codes = dialogue.cut(place, place, frames_per_s)
-                if _TURN_FRAMES[0] <= codes.shape[1] <= _TURN_FRAMES[1]:
+                if _SHORTEST_FRAMES <= codes.shape[1] <= _LONGEST_FRAMES:
                     voice = dialogue.voice_of(turn)
                     clip = Clip(turn.text, codes, voice_numbers[voice])
                     found[dialogue.language][voice].append(clip)
-        self._turns = {language: _audible(voices) for language, voices in found.items()}
-        self._brief = {
-            language: {name: _brief(clips) for name, clips in voices.items()}
-            for language, voices in self._turns.items()
-        }
-        self._languages = sorted(name for name, of in self._turns.items() if len(of) > 1)
+        self._all = {language: _audible(voices) for language, voices in found.items()}
+        self._brief = self._of_length(0, _BRIEF_FRAMES)
+        self._long = self._of_length(_BRIEF_FRAMES + 1, _LONGEST_FRAMES)
+        self._turns = self._of_length(0, _TURN_FRAMES)
+        self._languages = sorted(name for name, of in self._all.items() if len(of) > 1)
         if not self._languages:
             raise DataError("openings need brief turns of at least two voices in one language")
+
+    def _of_length(self, shortest: int, longest: int) -> dict[str, dict[str, list[Clip]]]:
+        return {
+            language: {
+                name: [clip for clip in clips if shortest <= clip.codes.shape[1] <= longest]
+                for name, clips in voices.items()
+            }
+            for language, voices in self._all.items()
+        }
 
     def examples(self, random: Random, num_examples: int) -> Iterator[Example]:
         """So many examples; a voice comes the oftener, the more there is of it, but not as much."""
@@ -128,7 +138,7 @@ class OpeningMaker:
 
     def _pair(self, language: str, random: Random) -> tuple[str, str]:
         """Two voices, each in proportion to the root of how many turns of it there are."""
-        voices = self._turns[language]
+        voices = self._all[language]
         names = sorted(voices)
         weights = [len(voices[name]) ** 0.5 for name in names]
         first, second = random.choices(names, weights, k=2)
@@ -137,11 +147,12 @@ class OpeningMaker:
         return first, second
 
     def _reference(self, language: str, voice: str, random: Random) -> Clip:
-        """A clip of a voice, mostly brief and in the language that is spoken."""
+        """A clip of a voice, mostly in the language that is spoken, brief or not."""
         if random.random() < _OTHER_LANGUAGE:
-            language = random.choice([n for n in sorted(self._turns) if voice in self._turns[n]])
-        of_length = self._turns if random.random() < _LONG_REFERENCE else self._brief
-        return random.choice(of_length[language][voice])
+            language = random.choice([n for n in sorted(self._all) if voice in self._all[n]])
+        long = self._long[language][voice]
+        is_long = long and random.random() < _LONG_REFERENCE
+        return random.choice(long if is_long else self._brief[language][voice])
 
 
 def _audible(voices: Clips) -> dict[str, list[Clip]]:
@@ -149,9 +160,6 @@ def _audible(voices: Clips) -> dict[str, list[Clip]]:
     return {
         name: clips
         for name, clips in voices.items()
-        if _brief(clips) and len({clip.text for clip in clips}) > 2
+        if any(clip.codes.shape[1] <= _BRIEF_FRAMES for clip in clips)
+        and len({clip.text for clip in clips}) > 2
     }
-
-
-def _brief(clips: list[Clip]) -> list[Clip]:
-    return [clip for clip in clips if clip.codes.shape[1] <= _BRIEF_FRAMES]

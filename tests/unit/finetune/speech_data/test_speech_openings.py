@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from itertools import product
 from pathlib import Path
 from random import Random
 
@@ -92,6 +93,29 @@ def test_turns_are_in_the_voices_of_their_speakers_references(text_side: TextSid
             assert {first, last} == set(order)
             assert order[tags.index(speakers[-1])] == last
     assert one_or_two[2] > one_or_two[1] > 0
+
+
+def test_references_are_brief_or_long_and_turns_are_not_too_long(text_side: TextSide) -> None:
+    frames = (20, 60, 100)
+    dialogues = []
+    for number, (pair, length) in enumerate(product([("a", "b"), ("c", "d")] * 3, frames)):
+        duration_s = length / FRAMES_PER_S
+        turns = tuple(
+            SpokenTurn(
+                speaker, f"{pair[speaker - 1]} {number}", start_s + 0.2, start_s + duration_s
+            )
+            for speaker, start_s in ((1, 0.0), (2, duration_s + 0.2))
+        )
+        codes = np.full((8, 2 * length + 3), length)
+        dialogues.append(SpokenDialogue(str(number), "en", pair, turns, codes))
+    maker = OpeningMaker(dialogues, text_side, FRAMES_PER_S, number_voices(dialogues))
+    heard: Counter[int] = Counter()
+    for example in maker.examples(Random(4), 300):
+        speech = example.input_ids[example.input_ids[:, 1] < 1024, 1]
+        assert set(speech[-example.num_frames :]) <= {20, 60}
+        heard.update(set(speech[: -example.num_frames]))
+    assert set(heard) == set(frames)
+    assert heard[60] + heard[100] > heard[20]
 
 
 def test_no_sentence_is_both_heard_and_spoken(text_side: TextSide) -> None:
