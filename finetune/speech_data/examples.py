@@ -2,7 +2,7 @@
 """`python -m duologue.finetune.speech_data.examples FOLDER ...`: from audio to a dataset.
 
 Encodes the dialogues that `python -m duologue.finetune.speech_data` has made, and lays them
-out as examples, in `OUT/train` and `OUT/test`, for `duologue train lm`.
+out as examples, in `OUT/train`, `OUT/default` and `OUT/test`, for `duologue train lm`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from duologue.finetune.new_model import choose_base
 from duologue.finetune.prepare import TextSide, file_encoder
 from duologue.finetune.sources import text_side
 from duologue.finetune.speech_data.openings import OpeningMaker
-from duologue.finetune.speech_data.references import ExampleMaker, number_voices
+from duologue.finetune.speech_data.references import DEFAULT_PAIR, ExampleMaker, number_voices
 from duologue.finetune.speech_data.spoken import encode_blocks, read_spoken
 from duologue.runtime.codec.base import Codec
 from duologue.runtime.codec.torch_codec import TorchCodec
@@ -58,7 +58,8 @@ def write_examples(
 
     Args:
         data_dirs: folders of dialogues; a voice's references come out of all of them.
-        out_dir: gets a dataset `train` and, without parts of dialogues, a dataset `test`.
+        out_dir: gets a dataset `train`; `default`, those of them that the default voices speak;
+            and, without parts of dialogues, a dataset `test`.
         side: of the model that is to be trained.
         frames_per_s: of the codes.
         seed: of cuts and references.
@@ -66,7 +67,7 @@ def write_examples(
             `openings`.
 
     Returns:
-        Split -> number of examples.
+        Dataset -> number of examples, `openings` left out.
 
     Raises:
         DataError: a folder holds no dialogues, or codes cannot be read.
@@ -77,17 +78,18 @@ def write_examples(
     }
     # A voice has the same number in all parts.
     numbers = number_voices(chain.from_iterable(spoken.values()))
+    by_default = [dialogue for dialogue in spoken["train"] if dialogue.voices == DEFAULT_PAIR]
     counts = {}
-    for split, dialogues in spoken.items():
+    for name, dialogues in ({**spoken, "default": by_default}).items():
         maker = ExampleMaker(dialogues, side, frames_per_s, numbers)
-        examples = list(maker.examples(Random(seed), parts=split == "train"))
-        if num_openings and split == "train":
-            openings = OpeningMaker(dialogues, side, frames_per_s, numbers)
-            begun = list(openings.examples(Random(seed), num_openings))
-            _write(out_dir / "openings", begun, list(numbers))
+        examples = list(maker.examples(Random(seed), parts=name != "test"))
         if examples:
-            _write(out_dir / split, examples, list(numbers))
-        counts[split] = len(examples)
+            _write(out_dir / name, examples, list(numbers))
+        counts[name] = len(examples)
+    if num_openings:
+        openings = OpeningMaker(spoken["train"], side, frames_per_s, numbers)
+        begun = list(openings.examples(Random(seed), num_openings))
+        _write(out_dir / "openings", begun, list(numbers))
     return counts
 
 

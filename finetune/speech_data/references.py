@@ -23,7 +23,9 @@ from duologue.finetune.speech_data.spoken import SpokenDialogue
 from duologue.finetune.speech_data.voices import DEFAULT_VOICES
 from duologue.runtime.core import IntArray
 
-_DEFAULT_PAIR = tuple(voice.name for voice in DEFAULT_VOICES)
+DEFAULT_PAIR = tuple(voice.name for voice in DEFAULT_VOICES)
+"""Names of the voices that speak where no reference is given."""
+
 # Besides the whole dialogue: turns that follow each other -> how often they are an example.
 _PARTS = {1: 0.35, 2: 0.25, 4: 0.2}
 _LONGEST_FRAMES = 600
@@ -161,7 +163,7 @@ class ExampleMaker:
         self, dialogue: SpokenDialogue, first: int, last: int, random: Random
     ) -> list[tuple[int, Clip]]:
         """Clips of the voices that need one, in the order of their speakers."""
-        is_default = dialogue.voices == _DEFAULT_PAIR
+        is_default = dialogue.voices == DEFAULT_PAIR
         if is_default and random.random() >= _DEFAULT_WITH_REFERENCES:
             return []
         speaking = {turn.speaker for turn in dialogue.turns[first : last + 1]}
@@ -169,7 +171,7 @@ class ExampleMaker:
         for speaker, voice in enumerate(dialogue.voices, start=1):
             if speaker not in speaking and random.random() >= _FOR_SILENT_SPEAKER:
                 continue
-            known = not is_default and voice == _DEFAULT_PAIR[speaker - 1]
+            known = not is_default and voice == DEFAULT_PAIR[speaker - 1]
             if known and random.random() < _DEFAULT_LEFT_OUT:
                 continue
             clip = self._choose(dialogue, speaker, range(first, last + 1), random)

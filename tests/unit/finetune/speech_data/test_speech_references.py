@@ -137,6 +137,26 @@ def test_rows_of_speech_say_whose_voice_they_are_in(text_side: TextSide) -> None
     assert voices[len(references) :] == [0] * 5 + [1] * 8
 
 
+def test_dialogues_of_the_default_voices_are_a_dataset_of_their_own(
+    tmp_path: Path, text_side: TextSide
+) -> None:
+    for number, voices in enumerate((DEFAULT_PAIR, ("boris", "linda"))):
+        (tmp_path / voices[0] / "blocks").mkdir(parents=True)
+        turns = [{"speaker": 1, "text": f"Hi {number}.", "start_s": 0.0, "end_s": 1.0}]
+        row = {"id": f"train-en-{number:06d}", "file_path": "a.wav", "language": "en",
+               "voices": voices, "turns": turns}  # fmt: skip
+        block = tmp_path / voices[0] / "blocks" / "train-en-00000.jsonl"
+        block.write_text(json.dumps(row) + "\n")
+        encode_blocks(tmp_path / voices[0], lambda _, n=number: np.full((8, 13), n))
+    folders = [tmp_path / "s1", tmp_path / "boris"]
+    counts = write_examples(folders, tmp_path / "out", text_side, FRAMES_PER_S, seed=1)
+    assert counts == {"train": 2, "test": 0, "default": 1}
+    dataset = SpeechDataset(tmp_path / "out" / "default")
+    assert dataset.voices == ("boris", "linda", *DEFAULT_PAIR)
+    codes = dataset[0].input_ids[:, 1]
+    assert set(codes[codes < 1024]) == {0}
+
+
 def test_voices_are_numbered_by_name() -> None:
     dialogues = [_dialogue(1, ("s1", "s2")), _dialogue(2, ("linda", "s1"))]
     assert number_voices(dialogues) == {"linda": 0, "s1": 1, "s2": 2}
@@ -192,6 +212,8 @@ def test_all_folders_become_one_dataset_for_training_and_one_for_tests(
     folders = [tmp_path / "a", tmp_path / "b"]
     counts = write_examples(folders, tmp_path / "out", text_side, FRAMES_PER_S, seed=1)
     assert counts["train"] >= 2
+    # Both folders are spoken by the default voices.
+    assert counts["default"] == counts["train"]
     assert counts["test"] == 1
     for split, count in counts.items():
         dataset = SpeechDataset(tmp_path / "out" / split)
