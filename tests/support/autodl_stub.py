@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib.metadata
+import stat
 import zipfile
 from pathlib import Path
 
@@ -102,7 +103,11 @@ def write_wheel(
     path = folder / f"{name}-{version}-{tags}.whl"
     with zipfile.ZipFile(path, "w") as wheel:
         for inside, text in contents.items():
-            wheel.writestr(inside, text)
+            entry = zipfile.ZipInfo(inside)
+            # What a wheel's scripts may do, pip lets them do.
+            mode = 0o755 if "/scripts/" in inside else 0o644
+            entry.external_attr = (stat.S_IFREG | mode) << 16
+            wheel.writestr(entry, text)
         wheel.writestr(f"{info}/RECORD", "".join(_record(*pair) for pair in contents.items()))
     return path
 
