@@ -54,6 +54,10 @@ TESTED = {
         "tests/integration/test_preset_voices.py",
         "bundle_voices",
     ),
+    r"python -m duologue\.build_engines\.bundle_checkpoint ": (
+        "tests/unit/build_engines/test_bundle_checkpoint.py",
+        "bundle_checkpoint",
+    ),
     r"deploy/autodl/pack\.sh ": ("tests/deploy/test_autodl_pack.py", "pack"),
     r"bash /root/autodl-tmp/\w+\.sh$": ("tests/deploy/test_autodl_deploy.py", "autodl_deploy.sh"),
     r"deploy/health\.sh ": ("tests/unit/deploy/test_health_script.py", "health.sh"),
