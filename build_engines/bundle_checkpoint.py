@@ -19,6 +19,7 @@ import typer
 import yaml
 
 from duologue.build_engines.checkpoint import part_shapes, source_names
+from duologue.build_engines.checkpoint_config import config_json
 from duologue.build_engines.codec_checkpoint import CODEC_FILE, write_torch_checkpoint
 from duologue.build_engines.random_checkpoint_codec import CONFIG_FILE, WEIGHTS_FILE
 from duologue.build_engines.safetensors_writer import write_arrays
@@ -84,32 +85,10 @@ def _write_codec(bundle: Bundle, bundle_dir: Path, out_dir: Path) -> None:
 
 
 def _config(bundle: Bundle) -> dict[str, Any]:
-    lm, tokens = bundle.lm, bundle.tokens
-    return {
-        "architectures": ["AsteroidTTSInstruct"],
-        "model_type": "qwen3",
-        "attention_bias": False,
-        "hidden_act": "silu",
-        "channels": lm.num_channels,
-        "speech_pad_token": tokens.speech_pad,
-        "speech_vocab_size": lm.vocab_sizes[-1],
-        "speech_token_range": [tokens.speech_start, tokens.speech_stop],
-        "vocab_size": lm.vocab_sizes[0],
-        "hidden_size": lm.hidden_size,
-        "intermediate_size": lm.intermediate_size,
-        "num_hidden_layers": lm.num_layers,
-        "num_attention_heads": lm.num_heads,
-        "num_key_value_heads": lm.num_kv_heads,
-        "head_dim": lm.head_dim,
-        "rms_norm_eps": lm.rms_norm_eps,
-        "rope_theta": lm.rope_theta,
-        "max_position_embeddings": lm.max_position_embeddings,
-        "tie_word_embeddings": lm.tied_heads,
-        "eos_token_id": tokens.pad,
-        "pad_token_id": tokens.pad,
-        "torch_dtype": "float32",
-        "text_reading": bundle.prompt.reading,
-    }
+    tokens = bundle.tokens
+    speech = range(tokens.speech_start, tokens.speech_stop)
+    shape = config_json(bundle.lm, speech, tokens.speech_pad, tokens.pad, "float32")
+    return {**shape, "text_reading": bundle.prompt.reading}
 
 
 def _generation(bundle: Bundle) -> dict[str, Any]:

@@ -91,6 +91,45 @@ def lm_config(config: Json, *, tied_heads: bool) -> LmConfig:
     )
 
 
+def config_json(
+    lm: LmConfig, speech: range, speech_pad: int, pad: int, dtype: str
+) -> dict[str, Any]:
+    """What `config.json` says of a model: `lm_config` and `token_ids` the other way.
+
+    Args:
+        lm: shape of the model.
+        speech: ids of the first codebook.
+        speech_pad: pad of all channels but the first.
+        pad: of the first channel; the end of the text, too.
+        dtype: precision of the weights beside it, e.g. "float32".
+    """
+    return {
+        "architectures": [ARCHITECTURES[0]],
+        "model_type": "qwen3",
+        "attention_bias": False,
+        "hidden_act": "silu",
+        "channels": lm.num_channels,
+        "speech_pad_token": speech_pad,
+        "speech_vocab_size": lm.vocab_sizes[-1],
+        "speech_token_range": [speech.start, speech.stop],
+        "vocab_size": lm.vocab_sizes[0],
+        "hidden_size": lm.hidden_size,
+        "intermediate_size": lm.intermediate_size,
+        "num_hidden_layers": lm.num_layers,
+        "num_attention_heads": lm.num_heads,
+        "num_key_value_heads": lm.num_kv_heads,
+        "head_dim": lm.head_dim,
+        "rms_norm_eps": lm.rms_norm_eps,
+        "rope_theta": lm.rope_theta,
+        "max_position_embeddings": lm.max_position_embeddings,
+        "tie_word_embeddings": lm.tied_heads,
+        "bos_token_id": pad,
+        "eos_token_id": pad,
+        "pad_token_id": pad,
+        "torch_dtype": dtype,
+    }
+
+
 def special_ids(directory: Path) -> dict[str, int]:
     """Token -> id of the tokenizer's vocabulary and added tokens.
 

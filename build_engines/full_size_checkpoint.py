@@ -21,6 +21,7 @@ import numpy.typing as npt
 import typer
 
 from duologue.build_engines.checkpoint import part_shapes
+from duologue.build_engines.checkpoint_config import config_json
 from duologue.build_engines.random_tokenizer import CONTROL_TOKENS, write_byte_tokenizer
 from duologue.build_engines.safetensors_writer import TensorEntry, write_safetensors
 from duologue.runtime.backbone.tensor_file import float32_to_bfloat16
@@ -58,7 +59,9 @@ def write_full_size_checkpoint(directory: Path, *, seed: int = 0, lm: LmConfig =
     """
     directory.mkdir(parents=True, exist_ok=True)
     _write_tokenizer(directory, lm.vocab_sizes[0])
-    _write_json(directory / "config.json", _config(lm))
+    speech = range(FIRST_CODE_ID, FIRST_CODE_ID + CODEBOOK_SIZE)
+    config = config_json(lm, speech, CODEBOOK_SIZE, FIRST_CONTROL_ID, "bfloat16")
+    _write_json(directory / "config.json", config)
     _write_json(directory / "generation_config.json", _generation(lm))
     shapes = part_shapes(lm)
     names = list(shapes)
@@ -113,34 +116,6 @@ def _write_tokenizer(directory: Path, vocab_size: int) -> None:
     _write_json(path, tokenizer)
     # It tells the ids of the small tokenizer; those of tokenizer.json are enough.
     (directory / "tokenizer_config.json").unlink()
-
-
-def _config(lm: LmConfig) -> dict[str, Any]:
-    return {
-        "architectures": ["AsteroidTTSInstruct"],
-        "model_type": "qwen3",
-        "attention_bias": False,
-        "hidden_act": "silu",
-        "channels": lm.num_channels,
-        "speech_pad_token": CODEBOOK_SIZE,
-        "speech_vocab_size": CODEBOOK_SIZE + 1,
-        "speech_token_range": [FIRST_CODE_ID, FIRST_CODE_ID + CODEBOOK_SIZE],
-        "vocab_size": lm.vocab_sizes[0],
-        "hidden_size": lm.hidden_size,
-        "intermediate_size": lm.intermediate_size,
-        "num_hidden_layers": lm.num_layers,
-        "num_attention_heads": lm.num_heads,
-        "num_key_value_heads": lm.num_kv_heads,
-        "head_dim": lm.head_dim,
-        "rms_norm_eps": lm.rms_norm_eps,
-        "rope_theta": lm.rope_theta,
-        "max_position_embeddings": lm.max_position_embeddings,
-        "tie_word_embeddings": True,
-        "bos_token_id": FIRST_CONTROL_ID,
-        "eos_token_id": FIRST_CONTROL_ID,
-        "pad_token_id": FIRST_CONTROL_ID,
-        "torch_dtype": "bfloat16",
-    }
 
 
 def _generation(lm: LmConfig) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from duologue.build_engines.checkpoint import part_shapes
-from duologue.build_engines.checkpoint_config import FIRST_CODE, special_ids
+from duologue.build_engines.checkpoint_config import FIRST_CODE, config_json, special_ids
 from duologue.build_engines.random_tokenizer import CONTROL_TOKENS, write_byte_tokenizer
 from duologue.build_engines.safetensors_writer import write_arrays
 from duologue.runtime.config import LmConfig
@@ -104,41 +104,16 @@ def write_random_lm(
     ids = special_ids(directory)
     lm = shape.config(max(ids.values()) + 1)
     start = ids[FIRST_CODE]
+    speech = range(start, start + shape.codebook_size)
     configs = {
-        "config.json": _config(shape, lm, start, ids[CONTROL_TOKENS[0]]),
+        "config.json": config_json(
+            lm, speech, shape.codebook_size, ids[CONTROL_TOKENS[0]], "float32"
+        ),
         "generation_config.json": _generation(shape, ids[CONTROL_TOKENS[0]]),
     }
     for name, content in configs.items():
         (directory / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     write_arrays(directory / "model.safetensors", dict(_weights(shape, lm, start, seed)))
-
-
-def _config(shape: RandomLm, lm: LmConfig, start: int, pad: int) -> dict[str, Any]:
-    return {
-        "architectures": ["AsteroidTTSInstruct"],
-        "model_type": "qwen3",
-        "attention_bias": False,
-        "hidden_act": "silu",
-        "channels": shape.num_channels,
-        "speech_pad_token": shape.codebook_size,
-        "speech_vocab_size": shape.codebook_size + 1,
-        "speech_token_range": [start, start + shape.codebook_size],
-        "vocab_size": lm.vocab_sizes[0],
-        "hidden_size": lm.hidden_size,
-        "intermediate_size": lm.intermediate_size,
-        "num_hidden_layers": lm.num_layers,
-        "num_attention_heads": lm.num_heads,
-        "num_key_value_heads": lm.num_kv_heads,
-        "head_dim": lm.head_dim,
-        "rms_norm_eps": lm.rms_norm_eps,
-        "rope_theta": lm.rope_theta,
-        "max_position_embeddings": lm.max_position_embeddings,
-        "tie_word_embeddings": lm.tied_heads,
-        "bos_token_id": pad,
-        "eos_token_id": pad,
-        "pad_token_id": pad,
-        "torch_dtype": "float32",
-    }
 
 
 def _generation(shape: RandomLm, eos: int) -> dict[str, Any]:
