@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from hanging_disk import HangingDisk
 from live_gateway import Gateway, wait_for
 from scripted_client import ScriptedClient
 from sounds import noise, wav
@@ -32,28 +33,6 @@ from duologue.runtime.voices import ReferenceAudio
 
 # More than the event loop has threads of its own on any machine of ours.
 NUM_WAITING = 40
-
-
-class HangingDisk:
-    """Reads of voices that wait until they are let go.
-
-    Attributes:
-        has_given_up: nobody let one of them go: whoever should have done that had to wait, too.
-    """
-
-    def __init__(self) -> None:
-        self.has_given_up = False
-        self.is_broken = False
-        self.num_waiting = 0
-        self._gate = threading.Event()
-
-    def wait(self) -> None:
-        if self.is_broken:
-            self.num_waiting += 1
-            self.has_given_up = not self._gate.wait(10) or self.has_given_up
-
-    def mend(self) -> None:
-        self._gate.set()
 
 
 @pytest.fixture

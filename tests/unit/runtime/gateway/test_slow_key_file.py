@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
+from hanging_disk import HangingDisk
 from live_gateway import Gateway, wait_for
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from websockets.exceptions import InvalidStatus
@@ -27,29 +27,6 @@ def lines(*secrets: str) -> str:
     return "".join(
         f"{secret[3:]} {hashlib.sha256(secret.encode()).hexdigest()}\n" for secret in secrets
     )
-
-
-class HangingDisk:
-    """Looks at the key file that wait until they are let go.
-
-    Attributes:
-        has_given_up: nobody let one of them go: whoever should have done that had to wait, too.
-    """
-
-    def __init__(self) -> None:
-        self.is_broken = False
-        self.has_given_up = False
-        self.num_waiting = 0
-        self._gate = threading.Event()
-
-    def wait(self) -> None:
-        if self.is_broken:
-            self.num_waiting += 1
-            self.has_given_up = not self._gate.wait(10) or self.has_given_up
-
-    def mend(self) -> None:
-        self.is_broken = False
-        self._gate.set()
 
 
 @pytest.fixture
