@@ -4,8 +4,9 @@
 Once a turn has begun, its own codes say how it goes on. What a reference is worth is decided in a
 turn's first frames, which are a small part of whole dialogues: with two references in front, a
 model trained on whole dialogues alone tells the two apart no better than chance for thousands of
-steps. Here one reference is followed by a turn's first second, and two references by a brief turn
-of one speaker and the first second of the other's answer; nothing else is learnt.
+steps. Here one reference is followed by a turn's first second, and two references by a turn of one
+speaker and the first second of the other's answer. Nothing else is learnt: where the model fails,
+it is the answer that goes on in the first one's voice, so every row that is learnt is about that.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from duologue.finetune.speech_data.references import Clip, lay_out
 from duologue.finetune.speech_data.spoken import SpokenDialogue
 
 _LEARNT_FRAMES = 12
+# The end of the turn before an answer: when it is time to change.
+_LEARNT_BEFORE_FRAMES = 3
 _SHORTEST_FRAMES, _LONGEST_FRAMES = 15, 110
 _TURN_FRAMES = 70
 # A brief clip costs few rows, so that a step holds many beginnings. But people give references of
@@ -103,7 +106,7 @@ class OpeningMaker:
         references = [
             (place, self._reference(language, pair[place - 1], random)) for place in heard
         ]
-        turns = [] if is_alone else [(speaker, self._brief[language][pair[speaker - 1]])]
+        turns = [] if is_alone else [(speaker, self._turns[language][pair[speaker - 1]])]
         last = speaker if is_alone else 3 - speaker
         turns.append((last, self._turns[language][pair[last - 1]]))
         spoken = [(place, random.choice(clips)) for place, clips in turns]
@@ -133,7 +136,8 @@ class OpeningMaker:
             for (_, clip), piece in zip(spoken, heard, strict=True)
         ]
         rows, voices = lay_out(text, codes, spoken_by, self._text_side)
-        num_learnt = sum(piece.shape[1] for piece in heard)
+        before = sum(piece.shape[1] for piece in heard[:-1])
+        num_learnt = min(before, _LEARNT_BEFORE_FRAMES) + heard[-1].shape[1]
         return Example(rows[:-1], num_learnt, has_end=False, voices=voices[:-1])
 
     def _pair(self, language: str, random: Random) -> tuple[str, str]:
