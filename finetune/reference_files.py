@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from duologue.finetune.data_files import read_array
 from duologue.finetune.errors import DataError
 from duologue.finetune.rows import TrainingRow, count_frames
 from duologue.runtime.core import IntArray
@@ -52,12 +53,13 @@ def read_reference(path: Path) -> list[TrainingRow]:
     """
     try:
         content = path.read_bytes()
-        metas = np.load(metas_path(path), allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} and its metas cannot be read: {error}") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+    metas = read_array(metas_path(path))
     if metas.ndim != 2 or len(metas) != 3 or not np.issubdtype(metas.dtype, np.integer):
         raise DataError(f"{metas_path(path)} is {list(metas.shape)}; wanted: whole numbers [3, N]")
-    return [_read_one(path, content, int(offset)) for offset in metas[0]]
+    file = _Pickles(path, content)
+    return [file.read(*map(int, meta)) for meta in metas.T]
 
 
 def write_reference(path: Path, rows: Sequence[TrainingRow]) -> None:
@@ -76,31 +78,49 @@ def write_reference(path: Path, rows: Sequence[TrainingRow]) -> None:
     np.save(metas_path(path), np.array(metas, dtype=np.int64).T)
 
 
-def _read_one(path: Path, content: bytes, offset: int) -> TrainingRow:
-    if not 0 <= offset < len(content):
-        raise DataError(f"{path}: the metas point to byte {offset} of {len(content)}")
-    # A view, for a file holds thousands of examples.
-    stream = io.BytesIO(memoryview(content)[offset:])
-    try:
-        item = _PlainUnpickler(stream).load()
-    except Exception as error:  # damaged pickles raise almost anything
-        raise DataError(f"{path}, byte {offset}: {error!r}; nothing was executed") from error
-    if not isinstance(item, dict) or set(item) != set(_FIELDS):
-        raise DataError(f"{path}, byte {offset}: allowed: a dictionary of {', '.join(_FIELDS)}")
-    arrays = [_table(path, offset, item[name]) for name in _FIELDS]
-    if arrays[0].shape != arrays[1].shape:
-        raise DataError(f"{path}, byte {offset}: ids and labels differ in shape")
-    return TrainingRow(*arrays)
+class _Pickles:
+    """A `.pkl` in memory, once for all of its examples."""
+
+    def __init__(self, path: Path, content: bytes) -> None:
+        self._path, self._size = path, len(content)
+        self._stream = io.BytesIO(content)
+
+    def read(self, offset: int, num_rows: int, num_frames: int) -> TrainingRow:
+        """The example that one column of the metas speaks of."""
+        if not 0 <= offset < self._size:
+            raise DataError(f"{self._path}: the metas point to byte {offset} of {self._size}")
+        place = f"{self._path}, byte {offset}"
+        self._stream.seek(offset)
+        try:
+            item = _PlainUnpickler(self._stream).load()
+        except Exception as error:  # damaged pickles raise almost anything
+            raise DataError(f"{place}: {error!r}; nothing was executed") from error
+        if not isinstance(item, dict) or set(item) != set(_FIELDS):
+            raise DataError(f"{place}: allowed: a dictionary of {', '.join(_FIELDS)}")
+        ids, labels = (_table(place, item[name]) for name in _FIELDS)
+        if ids.shape != labels.shape:
+            raise DataError(f"{place}: ids and labels differ in shape")
+        # Labels may leave out audio, such as that of the reference: they do not say how many
+        # rows of it there are.
+        if num_rows != len(ids) or not 0 <= num_frames <= num_rows:
+            raise DataError(
+                f"{place}: {len(ids)} rows; the metas speak of {num_rows}, {num_frames} of audio: "
+                "do they belong to another file?"
+            )
+        return TrainingRow(ids, labels)
 
 
-def _table(path: Path, offset: int, value: object) -> IntArray:
+def _table(place: str, value: object) -> IntArray:
     """A list of equally long lists of ints as an array."""
     lists = list(_inner_lists(value))
     widths = {len(inner) for inner in lists}
     whole = all(type(number) is int for inner in lists for number in inner)
-    if not lists or len(widths) != 1 or not whole:
-        raise DataError(f"{path}, byte {offset}: allowed: equally long lists of whole numbers")
-    return np.array(lists, dtype=np.int64)
+    if not lists or len(widths) != 1 or widths == {0} or not whole:
+        raise DataError(f"{place}: allowed: equally long lists of whole numbers")
+    try:
+        return np.array(lists, dtype=np.int64)
+    except OverflowError as error:
+        raise DataError(f"{place}: a number has more than 64 bits") from error
 
 
 def _inner_lists(value: object) -> Iterator[list[Any]]:
