@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from duologue.finetune.errors import DataError
 from duologue.finetune.rows import IGNORED, TrainingRow
 from duologue.runtime.config import LmConfig, TokenIds
 from duologue.runtime.core import IntArray
@@ -27,16 +28,19 @@ class Collator:
     Attributes:
         input_delay: the delay pattern whose fills are the pads of each channel.
         max_length: rows of the longest sequence; what is longer is cut off.
+        vocab_sizes: of the model's channels; examples with other ids are refused, for on their
+            way through an embedding they would end the process. None lets all through.
     """
 
     input_delay: DelayPattern
     max_length: int = 16000
+    vocab_sizes: tuple[int, ...] | None = None
 
     @staticmethod
     def for_model(lm: LmConfig, tokens: TokenIds, max_length: int = 16000) -> Collator:
         """The collator of a model."""
         fills = (tokens.pad, *[tokens.speech_pad] * (lm.num_channels - 1))
-        return Collator(DelayPattern(lm.delays, fills), max_length)
+        return Collator(DelayPattern(lm.delays, fills), max_length, lm.vocab_sizes)
 
     @property
     def _label_delay(self) -> DelayPattern:
@@ -60,7 +64,12 @@ class Collator:
         Returns:
             `input_ids` and `labels` [B, S, K] and `attention_mask` [B, S], all int64; `voices`
             [B, S], too, where the examples have them.
+
+        Raises:
+            DataError: an example has other channels than the model, or ids that it has not.
         """
+        for row in rows:
+            self._check(row.input_ids)
         shifted = [self.shift(row) for row in rows]
         lengths = [min(len(row.input_ids), self.max_length) for row in shifted]
         shape = (len(rows), max(lengths), len(self.input_delay.delays))
@@ -79,3 +88,17 @@ class Collator:
         if any(row.voices is not None for row in rows):
             batch["voices"] = voices
         return {name: torch.from_numpy(values) for name, values in batch.items()}
+
+    def _check(self, input_ids: IntArray) -> None:
+        """See to it that the ids of an example [T, K] are ids of the model."""
+        num_channels = len(self.input_delay.delays)
+        if input_ids.shape[1] != num_channels:
+            raise DataError(f"the data has {input_ids.shape[1]} channels; wanted: {num_channels}")
+        for channel, size in enumerate(self.vocab_sizes or ()):
+            lowest, highest = int(input_ids[:, channel].min()), int(input_ids[:, channel].max())
+            if lowest < 0 or highest >= size:
+                found = lowest if lowest < 0 else highest
+                raise DataError(
+                    f"channel {channel} of the data has the id {found}; allowed: 0 to {size - 1}: "
+                    "was it prepared for another model?"
+                )

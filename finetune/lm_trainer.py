@@ -18,7 +18,7 @@ from duologue.finetune.lora import add_adapters, merge_adapters
 from duologue.finetune.model import TrainableLm
 from duologue.finetune.model_files import BaseModel, load_base, load_probes, save_checkpoint
 from duologue.finetune.muon import Muon
-from duologue.finetune.row_source import RowSource, check_rows, open_rows, split_rows
+from duologue.finetune.row_source import RowSource, check_rows, open_parts, open_rows
 from duologue.finetune.settings import LmSettings, LoraSettings
 from duologue.finetune.trainer import DialogueTrainer
 
@@ -63,14 +63,14 @@ def train_lm(run: LmRun) -> Path:
 
     Raises:
         DataError: there is no data, or it does not fit the model.
-        TrainingError: a setting cannot work, or the loss became no number.
+        TrainingError: a setting cannot work, the loss became no number, or `out_dir` holds the
+            checkpoints of another run, which this one does not go on with.
         ConfigError: `model_dir` is no checkpoint.
     """
     train_rows, eval_rows = _open_data(run)
     base = load_base(run.model_dir)
-    check_rows(train_rows, base.checkpoint.lm)
-    trainer = _make_trainer(run, base, train_rows, eval_rows)
     last = _last_checkpoint(run)
+    trainer = _make_trainer(run, base, train_rows, eval_rows)
     if last is not None and isinstance(trainer.model, TrainableLm):
         load_probes(trainer.model, Path(last))
     trainer.train(resume_from_checkpoint=last)
@@ -85,18 +85,25 @@ def train_lm(run: LmRun) -> Path:
 
 def _last_checkpoint(run: LmRun) -> str | None:
     """The newest complete checkpoint of an earlier run: the Trainer writes its state last."""
-    numbered = {
-        int(path.parent.name.rpartition("-")[2]): path.parent
-        for path in run.out_dir.glob("checkpoint-*/trainer_state.json")
-    }
-    return str(numbered[max(numbered)]) if run.resume and numbered else None
+    states = run.out_dir.glob("checkpoint-*/trainer_state.json")
+    steps = [(path.parent.name.rpartition("-")[2], path.parent) for path in states]
+    numbered = {int(step): folder for step, folder in steps if step.isdecimal()}
+    if not numbered:
+        return None
+    if not run.resume:
+        # Resumed later, the two runs' checkpoints could not be told apart.
+        raise TrainingError(
+            f"{run.out_dir} holds checkpoints of an earlier run, up to step {max(numbered)}; "
+            "allowed: to resume it, or another folder"
+        )
+    return str(numbered[max(numbered)])
 
 
 def _open_data(run: LmRun) -> tuple[RowSource, RowSource | None]:
-    rows = open_rows(*run.data_dirs)
     if run.eval_dir is not None:
-        return rows, open_rows(run.eval_dir)
-    return split_rows(rows, run.settings.eval_fraction, int(run.settings.trainer["seed"]))
+        return open_rows(*run.data_dirs), open_rows(run.eval_dir)
+    seed = int(run.settings.trainer["seed"])
+    return open_parts(run.data_dirs, run.settings.eval_fraction, seed)
 
 
 def _make_trainer(
@@ -106,6 +113,10 @@ def _make_trainer(
     eval_rows: RowSource | None,
 ) -> DialogueTrainer:
     lm, settings = base.checkpoint.lm, run.settings
+    collator = Collator.for_model(lm, base.checkpoint.tokens, settings.max_length)
+    for rows in (train_rows, eval_rows):
+        if rows is not None:
+            check_rows(rows, collator)
     num_voices = _num_probed_voices(run, train_rows, eval_rows)
     model = TrainableLm(
         lm,
@@ -121,7 +132,7 @@ def _make_trainer(
         trained,
         arguments,
         optimizer=_muon(trained, arguments) if settings.muon else None,
-        collator=Collator.for_model(lm, base.checkpoint.tokens, settings.max_length),
+        collator=collator,
         train_rows=train_rows,
         eval_rows=eval_rows,
         max_rows_per_batch=settings.max_rows_per_batch,
@@ -181,6 +192,9 @@ def _arguments(run: LmRun, *, with_eval: bool) -> TrainingArguments:
     if with_eval:
         fixed |= {"eval_strategy": "steps"}
         chosen.setdefault("eval_steps", chosen["save_steps"])
+    elif str(chosen.get("eval_strategy", "no")) != "no":
+        found = f"eval_strategy is {chosen['eval_strategy']!r}"
+        raise TrainingError(f"{found}, which needs evaluation data or an eval_fraction")
     if run.settings.early_stopping_patience is not None:
         if not with_eval:
             raise TrainingError("early stopping needs evaluation data or an eval_fraction")

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, cast
+
+from torch import nn
 
 from duologue.finetune.errors import TrainingError
 from duologue.finetune.model import TrainableLm
@@ -18,24 +20,24 @@ def add_adapters(model: TrainableLm, settings: LoraSettings) -> PeftModel:
     """Freeze a model and put adapters beside its projections.
 
     Raises:
-        TrainingError: a target module is not there.
+        TrainingError: a target module is not there, or is no projection.
         EngineUnavailableError: peft is not installed.
     """
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
         raise EngineUnavailableError("LoRA needs peft: pip install 'duologue[train]'") from error
-    present = {name.rpartition(".")[2] for name, _ in model.named_modules()}
+    modules = model.named_modules()
+    present = {name.rpartition(".")[2] for name, part in modules if isinstance(part, nn.Linear)}
     absent = [name for name in settings.target_modules if name not in present]
     if absent:
-        linear = sorted(name for name in present if name.endswith("_proj"))
-        raise TrainingError(f"target_modules names {absent}; allowed: {', '.join(linear)}")
+        raise TrainingError(f"target_modules names {absent}; allowed: {', '.join(sorted(present))}")
     config = LoraConfig(
         r=settings.r,
         lora_alpha=settings.lora_alpha,
         target_modules=list(settings.target_modules),
         lora_dropout=settings.lora_dropout,
-        bias=settings.bias,
+        bias=cast("Literal['none', 'all', 'lora_only']", settings.bias),
         use_rslora=settings.use_rslora,
     )
     return get_peft_model(model, config)

@@ -21,6 +21,8 @@ from duologue.finetune.errors import TrainingError
 from duologue.finetune.model import initialize
 from duologue.finetune.model_files import WEIGHTS_FILE, load_base, save_checkpoint
 
+_ORIGIN_FILE = "new_model.json"
+
 SHAPES = {
     "tiny": RandomLm(
         hidden_size=32,
@@ -69,6 +71,11 @@ def write_new_model(directory: Path, shape_name: str, seed: int) -> None:
     base = load_base(directory)
     initialize(base.model, seed)
     save_checkpoint(base.model, directory, directory)
+    (directory / _ORIGIN_FILE).write_text(_origin(shape_name, seed), encoding="utf-8")
+
+
+def _origin(shape_name: str, seed: int) -> str:
+    return json.dumps({"shape": shape_name, "seed": seed}) + "\n"
 
 
 def _simplify(tokenizer_json: Path) -> None:
@@ -99,7 +106,8 @@ def choose_base(model_dir: Path | None, shape_name: str | None, out_dir: Path, s
         seed: of a new one's weights.
 
     Raises:
-        TrainingError: both or neither are given, or the shape is unknown.
+        TrainingError: both or neither are given, the shape is unknown, or another new model lies
+            there already.
     """
     if (model_dir is None) == (shape_name is None):
         raise TrainingError("give either a model to begin with, or the shape of a new one")
@@ -114,4 +122,10 @@ def choose_base(model_dir: Path | None, shape_name: str | None, out_dir: Path, s
             unfinished.rename(new_dir)
         except OSError:
             shutil.rmtree(unfinished)
+    origin, wanted = new_dir / _ORIGIN_FILE, _origin(str(shape_name), seed)
+    if origin.is_file() and (found := origin.read_text(encoding="utf-8")) != wanted:
+        raise TrainingError(
+            f"{new_dir} holds the new model {found.strip()}; asked for: {wanted.strip()}; allowed: "
+            "the same, or another folder"
+        )
     return new_dir

@@ -10,11 +10,13 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from duologue.finetune.collate import Collator
 from duologue.finetune.dataset import DATASET_FILE, SpeechDataset
 from duologue.finetune.errors import DataError
 from duologue.finetune.reference_files import read_reference
 from duologue.finetune.rows import IGNORED, TrainingRow
-from duologue.runtime.config import LmConfig
+
+_NUM_LOOKED_AT = 8
 
 
 class RowSource(Protocol):
@@ -121,8 +123,7 @@ def open_rows(*directories: Path) -> RowSource:
     Raises:
         DataError: there is neither, it is damaged, or the folders do not go together.
     """
-    sources = [_open(directory) for directory in directories]
-    return sources[0] if len(sources) == 1 else RowUnion(sources)
+    return _join([_open(directory) for directory in directories])
 
 
 def _open(directory: Path) -> RowSource:
@@ -165,23 +166,45 @@ def split_rows(
     return RowSubset(source, order[num_kept:]), RowSubset(source, order[:num_kept])
 
 
-def check_rows(source: RowSource, lm: LmConfig) -> None:
-    """See to it that the first example fits a model, and teaches it something.
+def open_parts(
+    directories: Sequence[Path], eval_fraction: float, seed: int
+) -> tuple[RowSource, RowSource | None]:
+    """Open folders, and keep a share of each for evaluation.
+
+    Args:
+        directories: see `open_rows`. One that is named twice has twice as many batches, and is
+            split once: no example is both learnt and held out.
+        eval_fraction: 0 keeps none.
+        seed: of the choice.
+
+    Raises:
+        DataError: see `open_rows` and `split_rows`.
+    """
+    parts = {path: split_rows(_open(path), eval_fraction, seed) for path in set(directories)}
+    train = [parts[path][0] for path in directories]
+    held_out = [part for path in dict.fromkeys(directories) if (part := parts[path][1])]
+    return _join(train), _join(held_out) if held_out else None
+
+
+def check_rows(source: RowSource, collator: Collator) -> None:
+    """See to it that the first examples of each part fit a model, and teach it something.
+
+    Args:
+        source: training data, or data for evaluation.
+        collator: of the model; it refuses what does not fit.
 
     Raises:
         DataError: other channels, ids out of range, or nothing but ignored labels.
     """
-    first = source[0]
-    if first.input_ids.shape[1] != lm.num_channels:
-        raise DataError(
-            f"the data has {first.input_ids.shape[1]} channels; wanted: {lm.num_channels}"
-        )
-    for channel, size in enumerate(lm.vocab_sizes):
-        highest = int(first.input_ids[:, channel].max())
-        if highest >= size:
+    for group in np.unique(source.groups):
+        first = np.flatnonzero(source.groups == group)[:_NUM_LOOKED_AT]
+        labels = collator([source[int(index)] for index in first])["labels"]
+        if bool((labels == IGNORED).all()):
             raise DataError(
-                f"channel {channel} of the data has the id {highest}; allowed: below {size}: "
-                "was it prepared for another model?"
+                f"the labels of the first {len(first)} examples are all ignored within "
+                f"{collator.max_length} rows; nothing can be learnt"
             )
-    if bool((first.labels == IGNORED).all()):
-        raise DataError("the labels of the first example are all ignored; nothing can be learnt")
+
+
+def _join(sources: Sequence[RowSource]) -> RowSource:
+    return sources[0] if len(sources) == 1 else RowUnion(sources)

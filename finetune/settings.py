@@ -4,13 +4,20 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
 from duologue.finetune.errors import TrainingError
+from duologue.runtime.errors import ConfigError
+from duologue.runtime.plain import from_plain
 
+if TYPE_CHECKING:
+    import yaml
+
+_T = TypeVar("_T")
 _TRAINER_DEFAULTS: dict[str, Any] = {
     "per_device_train_batch_size": 1,
     "gradient_accumulation_steps": 1,
@@ -29,6 +36,12 @@ _NUMBERS = {"learning_rate", "weight_decay", "warmup_ratio", "max_grad_norm", "a
 _LARGE_FIRST_CHANNELS = (8.0, 2.0)
 # Settings of the reference that mean nothing here: weights are always saved as safetensors.
 _OBSOLETE = {"save_safetensors"}
+_BIASES = ("none", "all", "lora_only")
+# YAML 1.1 reads 1e-4 as a text, because it has no point; people and YAML 1.2 mean a number.
+_NUMBER_WITHOUT_POINT = re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$")
+
+SAVE_DTYPES = ("float32", "float16")
+"""Precisions of a finished checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +109,7 @@ class LoraSettings:
         "down_proj",
     )
     lora_dropout: float = 0.05
-    bias: Literal["none", "all", "lora_only"] = "none"
+    bias: str = "none"
     use_rslora: bool = True
 
 
@@ -107,37 +120,34 @@ def lm_settings(values: Mapping[str, Any]) -> LmSettings:
         values: fields of `LmSettings` but `trainer`, and any of TrainingArguments.
 
     Raises:
-        TrainingError: a number is no number.
+        TrainingError: a value of ours is of another kind than its field, or out of range.
     """
     own_names = {f.name for f in dataclasses.fields(LmSettings)} - {"trainer"}
     own = {name: value for name, value in values.items() if name in own_names}
-    if "voice_loss_weight" in own:
-        own["voice_loss_weight"] = _number("voice_loss_weight", own["voice_loss_weight"])
     rest = {n: v for n, v in values.items() if n not in own_names and n not in _OBSOLETE}
-    if own.get("channel_weights") is not None:
-        own["channel_weights"] = tuple(
-            _number("channel_weights", w) for w in own["channel_weights"]
-        )
     for name in _NUMBERS & set(rest):
         rest[name] = _number(name, rest[name])
-    return LmSettings(trainer={**_TRAINER_DEFAULTS, **rest}, **own)
+    settings = _from_values(LmSettings, own, "the training settings")
+    # A run must not come to its end and then find that it cannot be saved.
+    _require(settings.save_dtype in SAVE_DTYPES, "save_dtype", settings.save_dtype, *SAVE_DTYPES)
+    _require(settings.max_length > 0, "max_length", settings.max_length, "a positive number")
+    return dataclasses.replace(settings, trainer={**_TRAINER_DEFAULTS, **rest})
 
 
 def lora_settings(values: Mapping[str, Any]) -> LoraSettings:
     """Adapter settings from plain values.
 
     Raises:
-        TrainingError: an unknown name.
+        TrainingError: an unknown name, a value of another kind than its field, or out of range.
     """
-    known = {f.name for f in dataclasses.fields(LoraSettings)}
     # Where the reference's files name the task, there is only one.
     chosen = {name: value for name, value in values.items() if name != "task_type"}
-    unknown = sorted(set(chosen) - known)
-    if unknown:
-        raise TrainingError(f"the LoRA settings name {unknown}; allowed: {sorted(known)}")
-    if "target_modules" in chosen:
-        chosen["target_modules"] = tuple(chosen["target_modules"])
-    return LoraSettings(**chosen)
+    settings = _from_values(LoraSettings, chosen, "the LoRA settings")
+    _require(settings.r > 0, "r", settings.r, "a positive number")
+    dropout = settings.lora_dropout
+    _require(0 <= dropout < 1, "lora_dropout", dropout, "0 and more, below 1")
+    _require(settings.bias in _BIASES, "bias", settings.bias, *_BIASES)
+    return settings
 
 
 def read_yaml(path: Path | None) -> dict[str, Any]:
@@ -151,8 +161,8 @@ def read_yaml(path: Path | None) -> dict[str, Any]:
     import yaml
 
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+        content = yaml.load(path.read_text(encoding="utf-8"), _yaml_loader())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise TrainingError(f"{path} cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise TrainingError(f"{path} holds a {type(content).__name__}; allowed: names and values")
@@ -164,8 +174,41 @@ def packaged_config(name: str) -> Path:
     return Path(__file__).parent / "configs" / name
 
 
+def _yaml_loader() -> type[yaml.SafeLoader]:
+    import yaml
+
+    class NumberLoader(yaml.SafeLoader):
+        """Safe, and reads 1e-4 as a number."""
+
+    NumberLoader.add_implicit_resolver(
+        "tag:yaml.org,2002:float", _NUMBER_WITHOUT_POINT, list("-+0123456789")
+    )
+    return NumberLoader
+
+
+def _from_values(cls: type[_T], values: Mapping[str, Any], where: str) -> _T:
+    """A dataclass of settings; 1e4 will do where a whole number is wanted."""
+    hints = get_type_hints(cls)
+    whole = {
+        name: int(value)
+        for name, value in values.items()
+        if isinstance(value, float)
+        and value.is_integer()
+        and name in hints
+        and int in (hints[name], *get_args(hints[name]))
+    }
+    try:
+        return from_plain(cls, {**values, **whole}, where)
+    except ConfigError as error:
+        raise TrainingError(str(error)) from error
+
+
+def _require(holds: bool, name: str, value: object, *allowed: str) -> None:
+    if not holds:
+        raise TrainingError(f"{name} is {value!r}; allowed: {', '.join(allowed)}")
+
+
 def _number(name: str, value: object) -> float:
-    # YAML reads 1e-4 as a text, because it has no point.
     try:
         return float(str(value))
     except ValueError as error:

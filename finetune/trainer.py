@@ -18,6 +18,7 @@ from duologue.finetune.errors import TrainingError
 from duologue.finetune.model import TrainableLm
 from duologue.finetune.model_files import save_checkpoint, save_probes
 from duologue.finetune.row_source import RowSource
+from duologue.finetune.rows import IGNORED
 
 
 class EpochLoader(DataLoader[Any]):
@@ -98,7 +99,12 @@ class DialogueTrainer(Trainer):
         if not math.isfinite(float(loss.detach())):
             raise TrainingError(
                 f"the loss is {float(loss.detach())} at step {self.state.global_step}: lower the "
-                "learning rate, or go on from an earlier checkpoint"
+                "learning rate, or remove the newest checkpoints and resume"
+            )
+        if not bool((inputs["labels"] != IGNORED).any()):
+            raise TrainingError(
+                f"no label is left in a batch of {list(inputs['labels'].shape[:2])} rows: is "
+                f"max_length, {self._collator.max_length}, shorter than the texts?"
             )
         self._channel_losses[model.training].append(outputs["channel_losses"])
         if "voice_loss" in outputs:

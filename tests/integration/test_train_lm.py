@@ -23,7 +23,7 @@ from duologue.finetune.lm_trainer import LmRun, train_lm
 from duologue.finetune.model_files import BaseModel, load_base
 from duologue.finetune.new_model import write_new_model
 from duologue.finetune.row_source import open_rows
-from duologue.finetune.rows import IGNORED, build_row, encode_transcript
+from duologue.finetune.rows import IGNORED, build_row, count_frames, encode_transcript
 from duologue.finetune.settings import LoraSettings, lm_settings, packaged_config, read_yaml
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -107,6 +107,59 @@ def test_a_run_that_was_killed_ends_where_an_unbroken_one_does(
     first, second = (load_base(folder).model.state_dict() for folder in (whole, resumed))
     for name, value in first.items():
         assert torch.allclose(value, second[name], atol=1e-6), name
+
+
+def test_a_run_is_not_begun_over_the_checkpoints_of_another(
+    model_dir: Path, data_dir: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "checkpoint-best").mkdir()
+    (tmp_path / "checkpoint-best" / "trainer_state.json").write_text("{}")
+    train_lm(_run(model_dir, data_dir, tmp_path, max_steps=5))
+    with pytest.raises(TrainingError, match="an earlier run, up to step 5; allowed: to resume it"):
+        train_lm(_run(model_dir, data_dir, tmp_path))
+
+
+def test_gradients_of_several_batches_count_as_those_of_one(
+    model_dir: Path, data_dir: Path, tmp_path: Path
+) -> None:
+    rows = open_rows(data_dir)
+    ids = rows[0].input_ids
+    num_frames = count_frames(rows[0])
+    write_shard(tmp_path, "s", [Example(ids, num_frames)] * 8)
+    write_description(tmp_path, ["s"], {})
+    states = []
+    for accumulated in (1, 4):
+        sizes = {"per_device_train_batch_size": 8 // accumulated, "eval_fraction": 0.0}
+        sizes |= {"gradient_accumulation_steps": accumulated, "max_steps": 3, "save_steps": 9}
+        final = train_lm(_run(model_dir, tmp_path, tmp_path / str(accumulated), **sizes))
+        states.append(load_base(final).model.state_dict())
+    for name, value in states[0].items():
+        assert torch.allclose(value, states[1][name], atol=1e-4), name
+
+
+def test_curves_of_the_channels_are_kept_for_tensorboard(
+    model_dir: Path, data_dir: Path, tmp_path: Path
+) -> None:
+    train_lm(_run(model_dir, data_dir, tmp_path, report_to="tensorboard", eval_steps=5))
+    written = b"".join(path.read_bytes() for path in tmp_path.glob("runs/*/events*"))
+    for name in (b"train/loss", b"train/loss_channel_3", b"eval/loss_channel_0"):
+        assert name in written
+
+
+def test_a_batch_that_was_cut_before_its_speech_ends_the_run(
+    model_dir: Path, tmp_path: Path
+) -> None:
+    base = load_base(model_dir)
+    examples = []
+    for text in ["[S1]a"] * 8 + ["[S1]" + "a" * 200] * 8:
+        ids = encode_transcript(text, PROMPT, base.tokenizer)
+        rows = build_row(ids, np.zeros((4, 5), dtype=int), base.checkpoint.tokens)
+        examples.append(Example(rows, 5))
+    write_shard(tmp_path, "s", examples)
+    write_description(tmp_path, ["s"], {})
+    changes = {"max_length": 100, "per_device_train_batch_size": 1, "max_steps": 16}
+    with pytest.raises(TrainingError, match=r"no label is left in a batch of \[1, 100\] rows"):
+        train_lm(_run(model_dir, tmp_path, tmp_path / "out", **changes))
 
 
 def _with_voices(base: BaseModel, folder: Path, names: list[str]) -> Path:
@@ -210,6 +263,11 @@ def test_what_cannot_work_is_said(model_dir: Path, data_dir: Path, tmp_path: Pat
     lora = LoraSettings(target_modules=("q_proj", "w_proj"))
     with pytest.raises(TrainingError, match=r"names \['w_proj'\]; allowed: down_proj, gate_proj"):
         train_lm(_run(model_dir, data_dir, tmp_path, lora=lora))
+    lora = LoraSettings(target_modules=("q_proj", "q_norm"))
+    with pytest.raises(TrainingError, match=r"names \['q_norm'\]; allowed: down_proj, gate_proj"):
+        train_lm(_run(model_dir, data_dir, tmp_path, lora=lora))
+    with pytest.raises(TrainingError, match="'steps', which needs evaluation data"):
+        train_lm(_run(model_dir, data_dir, tmp_path, eval_fraction=0.0, eval_strategy="steps"))
     with pytest.raises(TrainingError, match="early stopping needs evaluation data"):
         train_lm(_run(model_dir, data_dir, tmp_path, eval_fraction=0.0, early_stopping_patience=1))
     with pytest.raises(SystemExit, match="error: "):

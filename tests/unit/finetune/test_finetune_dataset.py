@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from duologue.finetune.collate import Collator
 from duologue.finetune.dataset import (
     DATASET_FILE,
     Example,
@@ -13,10 +14,8 @@ from duologue.finetune.dataset import (
     write_shard,
 )
 from duologue.finetune.errors import DataError
-from duologue.finetune.row_source import check_rows, open_rows, split_rows
-from duologue.runtime.config import LmConfig
-
-LM = LmConfig((30, 6), (0, 1), 8, 8, 1, 2, 1, 4)
+from duologue.finetune.row_source import check_rows, open_parts, open_rows, split_rows
+from duologue.runtime.lm.delay import DelayPattern
 
 
 def _example(length: int, frames: int) -> Example:
@@ -78,11 +77,46 @@ def test_a_split_that_leaves_nothing_is_refused(tmp_path: Path) -> None:
         split_rows(open_rows(tmp_path), 0.5, seed=1)
 
 
+def test_a_folder_that_is_named_twice_holds_the_same_examples_out_of_both(tmp_path: Path) -> None:
+    for place, name in enumerate("ab"):
+        (tmp_path / name).mkdir()
+        lengths = range(4 + 20 * place, 14 + 20 * place)
+        _write(tmp_path / name, [_example(length, 2) for length in lengths])
+    first, second = tmp_path / "a", tmp_path / "b"
+    train, held_out = open_parts([first, second, first], 0.3, seed=1)
+    assert held_out is not None
+    assert (len(train), len(held_out)) == (21, 6)
+    assert not set(train.lengths) & set(held_out.lengths)
+    assert train.groups.tolist() == [0] * 7 + [1] * 7 + [2] * 7
+
+
+def _collator(vocab_sizes: tuple[int, ...], max_length: int = 100) -> Collator:
+    delays = DelayPattern(tuple(range(len(vocab_sizes))), (0,) * len(vocab_sizes))
+    return Collator(delays, max_length, vocab_sizes)
+
+
 def test_data_of_another_model_is_refused(tmp_path: Path) -> None:
     _write(tmp_path, [_example(4, 2)])
     rows = open_rows(tmp_path)
-    check_rows(rows, LM)
+    check_rows(rows, _collator((30, 6)))
     with pytest.raises(DataError, match="has 2 channels; wanted: 3"):
-        check_rows(rows, LmConfig((30, 6, 6), (0, 1, 2), 8, 8, 1, 2, 1, 4))
-    with pytest.raises(DataError, match="channel 1 of the data has the id 5; allowed: below 5"):
-        check_rows(rows, LmConfig((30, 5), (0, 1), 8, 8, 1, 2, 1, 4))
+        check_rows(rows, _collator((30, 6, 6)))
+    with pytest.raises(DataError, match="channel 1 of the data has the id 5; allowed: 0 to 4"):
+        check_rows(rows, _collator((30, 5)))
+
+
+def test_each_part_is_looked_at(tmp_path: Path) -> None:
+    for name, examples in (("fit", [_example(4, 2)]), ("unfit", [_example(4, 2)])):
+        (tmp_path / name).mkdir()
+        _write(tmp_path / name, examples)
+    np.save(tmp_path / "unfit" / "s0.npy", np.full((4, 2), -3, np.int32))
+    with pytest.raises(DataError, match="channel 0 of the data has the id -3"):
+        check_rows(open_rows(tmp_path / "fit", tmp_path / "unfit"), _collator((30, 6)))
+
+
+def test_data_that_teaches_nothing_is_refused(tmp_path: Path) -> None:
+    _write(tmp_path, [_example(12, 2), _example(14, 3)])
+    rows = open_rows(tmp_path)
+    check_rows(rows, _collator((30, 6), max_length=11))
+    with pytest.raises(DataError, match="of the first 2 examples are all ignored within 9 rows"):
+        check_rows(rows, _collator((30, 6), max_length=9))

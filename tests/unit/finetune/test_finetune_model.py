@@ -12,7 +12,7 @@ from duologue.finetune.body import attend
 from duologue.finetune.errors import TrainingError
 from duologue.finetune.model import TrainableLm, initialize
 from duologue.finetune.model_files import load_base, load_probes, save_checkpoint, save_probes
-from duologue.finetune.new_model import write_new_model
+from duologue.finetune.new_model import choose_base, write_new_model
 from duologue.finetune.rows import IGNORED
 from duologue.finetune.sources import text_side
 from duologue.runtime.config import LmConfig
@@ -182,6 +182,19 @@ def test_weights_too_large_for_half_precision_are_named(tmp_path: Path) -> None:
 def test_an_unknown_shape_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="allowed: tiny, small"):
         write_new_model(tmp_path, "huge", seed=0)
+
+
+def test_a_new_model_is_made_once_and_is_not_taken_for_another(tmp_path: Path) -> None:
+    new = choose_base(None, "tiny", tmp_path, seed=4)
+    written = (new / "model.safetensors").stat().st_mtime_ns
+    assert choose_base(None, "tiny", tmp_path, seed=4) == new
+    assert (new / "model.safetensors").stat().st_mtime_ns == written
+    for shape, seed in (("small", 4), ("tiny", 5)):
+        with pytest.raises(TrainingError, match=r'new model \{"shape": "tiny", "seed": 4\}'):
+            choose_base(None, shape, tmp_path, seed)
+    assert choose_base(new, None, tmp_path, seed=9) == new
+    with pytest.raises(TrainingError, match="give either a model"):
+        choose_base(new, "tiny", tmp_path, seed=4)
 
 
 def test_a_new_model_reads_chinese_as_pinyin(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,7 +56,7 @@ def test_channel_weights_follow_the_number_of_channels() -> None:
 
 
 def test_unknown_names_and_bad_values_are_named(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"\['rank'\]; allowed: \['bias'"):
+    with pytest.raises(TrainingError, match=r"fields \['rank'\]; allowed: \['bias'"):
         lora_settings({"rank": 3})
     with pytest.raises(TrainingError, match="learning_rate is 'fast'; allowed: a number"):
         lm_settings({"learning_rate": "fast"})
@@ -64,3 +65,46 @@ def test_unknown_names_and_bad_values_are_named(tmp_path: Path) -> None:
     (tmp_path / "list.yaml").write_text("- 1")
     with pytest.raises(TrainingError, match="holds a list"):
         read_yaml(tmp_path / "list.yaml")
+
+
+def test_numbers_may_be_written_without_a_point(tmp_path: Path) -> None:
+    path = tmp_path / "numbers.yaml"
+    path.write_text("eval_fraction: 1e-1\nmax_length: 1e4\nadam_beta2: 99e-2\nname: e4\n")
+    values = read_yaml(path)
+    settings = lm_settings(values)
+    assert (settings.eval_fraction, settings.max_length) == (0.1, 10_000)
+    assert settings.trainer["adam_beta2"] == 0.99
+    assert values["name"] == "e4"
+    assert lora_settings({"lora_dropout": 0}).lora_dropout == 0.0
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"channel_weights": 8}, "channel_weights is 8; allowed: a list"),
+        ({"channel_weights": [8, "two"]}, r"channel_weights\[1\] is 'two'; allowed: float"),
+        ({"max_length": 0.5}, r"max_length is 0\.5; allowed: int"),
+        ({"max_length": 0}, "max_length is 0; allowed: a positive number"),
+        ({"gradient_checkpointing": "no"}, "gradient_checkpointing is 'no'; allowed: bool"),
+        ({"save_dtype": "fp16"}, "save_dtype is 'fp16'; allowed: float32, float16"),
+    ],
+)
+def test_a_setting_of_another_kind_is_named(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(TrainingError, match=message):
+        lm_settings(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"r": 0}, "r is 0; allowed: a positive number"),
+        ({"r": 2.5}, r"r is 2\.5; allowed: int"),
+        ({"lora_dropout": "some"}, "lora_dropout is 'some'; allowed: float"),
+        ({"lora_dropout": 1.0}, "0 and more, below 1"),
+        ({"bias": "every"}, "bias is 'every'; allowed: none, all, lora_only"),
+        ({"target_modules": "q_proj"}, "target_modules is 'q_proj'; allowed: a list"),
+    ],
+)
+def test_an_adapter_setting_of_another_kind_is_named(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(TrainingError, match=message):
+        lora_settings(values)
