@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-import yaml
 from torch import Tensor
 
 from duologue.finetune.codec_options import Positions
@@ -17,7 +15,6 @@ from duologue.finetune.codec_quantizer import Quantized, QuantizerTrainer
 from duologue.runtime.codec.xy.layers import Stack
 from duologue.runtime.codec.xy.parameters import XyParameters
 from duologue.runtime.codec.xy.tokenizer import XyTokenizer
-from duologue.runtime.errors import ConfigError
 
 # So that an untrained vocoder whispers instead of shouting.
 _FIRST_LOG_MAGNITUDE = -3.0
@@ -35,21 +32,6 @@ class Reconstruction(NamedTuple):
     samples: Tensor
     first_frame: int
     quantized: Quantized
-
-
-def read_generator_params(path: Path) -> dict[str, Any]:
-    """The `generator_params` of a yaml file.
-
-    Raises:
-        ConfigError: the file is missing or has none.
-    """
-    if not path.is_file():
-        raise ConfigError(f"codec configuration {path} does not exist")
-    data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    params = data.get("generator_params") if isinstance(data, dict) else None
-    if not isinstance(params, dict):
-        raise ConfigError(f"codec configuration {path.name} has no mapping generator_params")
-    return params
 
 
 def new_codec(parameters: XyParameters, positions: Positions, seed: int) -> XyTokenizer:

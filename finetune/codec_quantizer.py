@@ -6,7 +6,7 @@ Letters: N vectors, D their channels, V codes of a codebook, K codebooks.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -108,6 +108,35 @@ class QuantizerTrainer(nn.Module):
             self.sums[k] = table * self.cluster_sizes[k][:, None]
             residual = residual - table[codes]
         self.is_ready = True
+
+    @torch.no_grad()
+    def adopt_tables(self) -> None:
+        """Take the codebooks as they stand for fitted ones, every code as much used as another.
+
+        Codebooks that were never fitted are zero; they wait for `fit`.
+        """
+        if not all(bool(table.any()) for table in self._tables()):
+            return
+        self.cluster_sizes.fill_(1.0)
+        self.sums.copy_(torch.stack(self._tables()))
+        self.is_ready = True
+
+    def progress(self) -> dict[str, Any]:
+        """What a run needs beside the `state_dict` to go on as if it had not been stopped."""
+        return {
+            "is_ready": self.is_ready,
+            "random": self._random.get_state(),
+            "recent": self._recent,
+            "num_steps": self._num_steps,
+        }
+
+    def go_on(self, progress: dict[str, Any]) -> None:
+        """Take up what `progress` has told; older states know of `is_ready` alone."""
+        self.is_ready = progress["is_ready"]
+        if "random" in progress:
+            self._random.set_state(progress["random"].cpu())
+            self._recent = [list(vectors) for vectors in progress["recent"]]
+            self._num_steps = progress["num_steps"]
 
     def _project(self, z: Tensor) -> Tensor:
         out: Tensor = self._quantizer[0].output_proj(z.transpose(1, 2)).transpose(1, 2)

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import copy
+import io
+
 import pytest
 import torch
 from torch import Tensor
 
 from duologue.build_engines.random_checkpoint_codec import RandomCodecSizes, generator_params
+from duologue.finetune import codec_quantizer
 from duologue.finetune.codec_quantizer import QuantizerTrainer
 from duologue.runtime.codec.xy.parameters import XyParameters
 from duologue.runtime.codec.xy.quantizer import ResidualQuantizer
@@ -83,3 +87,54 @@ def test_dropout_cuts_only_the_later_levels_of_some_rows(quantizer: ResidualQuan
     assert bool((kept[:-1] >= kept[1:]).all())
     trainer.eval()
     assert bool((trainer._kept_levels(50) == 1).all())
+
+
+@pytest.mark.parametrize("is_older", [False, True])
+def test_a_run_that_goes_on_draws_what_an_unbroken_one_draws(
+    is_older: bool, quantizer: ResidualQuantizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(codec_quantizer, "_REVIVE_EVERY", 5)
+    whole = QuantizerTrainer(quantizer, dropout=0.5, seed=0)
+    whole.fit(latents(20).flatten(0, 1))
+    learn(whole, range(7))
+    # Through a file, as a run that was stopped has it.
+    file = io.BytesIO()
+    torch.save((quantizer.state_dict(), whole.state_dict(), whole.progress()), file)
+    file.seek(0)
+    tables, state, progress = torch.load(file, weights_only=True)
+    again = copy.deepcopy(quantizer)
+    again.load_state_dict(tables)
+    resumed = QuantizerTrainer(again, dropout=0.5, seed=0)
+    resumed.load_state_dict(state)
+    resumed.go_on({"is_ready": True} if is_older else progress)
+    learn(whole, range(7, 15))
+    learn(resumed, range(7, 15))
+    assert resumed.is_ready
+    for wanted, found in zip(whole._tables(), resumed._tables(), strict=True):
+        assert torch.equal(wanted, found) != is_older
+
+
+def learn(trainer: QuantizerTrainer, seeds: range) -> None:
+    """Steps in which the later half of the codes dies, so that chance revives it."""
+    for seed in seeds:
+        trainer.cluster_sizes[:, NUM_CODES // 2 :] = 0.0
+        trainer(latents(4, seed))
+
+
+def test_codebooks_as_they_stand_are_learned_on(quantizer: ResidualQuantizer) -> None:
+    first = QuantizerTrainer(quantizer, dropout=0.0, seed=0)
+    first.fit(latents(20).flatten(0, 1))
+    before = [table.clone() for table in first._tables()]
+    trainer = QuantizerTrainer(quantizer, dropout=0.0, seed=0)
+    trainer.adopt_tables()
+    trainer(latents(4))
+    assert trainer.is_ready
+    for old, new in zip(before, trainer._tables(), strict=True):
+        assert not torch.equal(old, new)
+        torch.testing.assert_close(old, new, rtol=0.0, atol=0.2)
+
+
+def test_codebooks_that_were_never_fitted_are_not_adopted(quantizer: ResidualQuantizer) -> None:
+    trainer = QuantizerTrainer(quantizer, dropout=0.0, seed=0)
+    trainer.adopt_tables()
+    assert not trainer.is_ready
