@@ -3,26 +3,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from duologue.finetune.dataset import (
-    Example,
-    has_shard,
-    shard_name,
-    write_description,
-    write_shard,
-)
+from duologue.finetune.data_files import read_array
+from duologue.finetune.dataset import Example, shard_name, write_description
 from duologue.finetune.errors import DataError
 from duologue.finetune.items import Skipped, TrainingItem, read_item
+from duologue.finetune.prepare_plan import NumberedLine, begin, forget, read_lines
+from duologue.finetune.prepare_shards import ShardReport, finish_shard
 from duologue.finetune.rows import build_row, encode_transcript
+from duologue.runtime.bundle_files import describe_file
 from duologue.runtime.codec.base import Codec
 from duologue.runtime.config import PromptConfig, TokenIds
 from duologue.runtime.core import IntArray, Normalization
@@ -31,7 +28,6 @@ from duologue.runtime.text.normalize import normalize_text
 from duologue.runtime.text.tokenizer import TextTokenizer
 from duologue.runtime.voices import ReferenceAudio, to_codec_input
 
-PLAN_FILE = "prepare.json"
 Encode = Callable[[Path], IntArray]
 
 
@@ -43,6 +39,7 @@ class TextSide:
         tokens, prompt, tokenizer: of the model that is to be trained.
         num_channels: K.
         rules: text rules applied to every transcript.
+        tokenizer_sha256: of the tokenizer's file, where it is known.
     """
 
     tokens: TokenIds
@@ -50,6 +47,29 @@ class TextSide:
     tokenizer: TextTokenizer
     num_channels: int
     rules: Normalization = "none"
+    tokenizer_sha256: str | None = None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """All that settles the ids of a transcript, as JSON has it."""
+        tokens, prompt = self.tokens, self.prompt
+        hashed = (
+            {} if self.tokenizer_sha256 is None else {"tokenizer_sha256": self.tokenizer_sha256}
+        )
+        return {
+            "rules": self.rules,
+            "num_channels": self.num_channels,
+            "speech_start": tokens.speech_start,
+            "speech_stop": tokens.speech_stop,
+            "end_of_speech": tokens.end_of_speech,
+            "pad": tokens.pad,
+            "speech_pad": tokens.speech_pad,
+            "system": prompt.system,
+            "template": prompt.template,
+            "speaker_tokens": list(prompt.speaker_tokens),
+            "reading": prompt.reading,
+            **hashed,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +77,9 @@ class PrepareReport:
     """What came of it.
 
     Attributes:
-        num_examples: written by this call.
-        num_resumed_shards: shards that an earlier call had finished.
-        skipped: lines that were left out by this call.
+        num_examples: new ones, made by this call.
+        num_resumed_shards: shards that an earlier call had written.
+        skipped: lines that are left out, of all shards.
     """
 
     num_examples: int
@@ -74,13 +94,15 @@ def prepare(
     encode: Encode,
     *,
     source: str,
+    source_sha256: str | None = None,
     num_workers: int = 1,
     shard_size: int = 256,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> PrepareReport:
     """Make a dataset of a JSONL file.
 
-    A call that was broken off goes on with the first shard that is not finished.
+    A call that was broken off goes on with the first shard that is not finished. Lines that an
+    earlier call has left out are tried again.
 
     Args:
         jsonl: see `items`; paths are relative to its folder.
@@ -89,39 +111,43 @@ def prepare(
         encode: recording -> codes [K, T]; called from several threads.
         source: what encodes, e.g. the bundle's name; data of one codec is not mixed with
             another's.
+        source_sha256: of the codec's weights, where they are known: then the codec may have
+            another name.
         num_workers: recordings that are encoded at the same time.
         shard_size: lines per shard.
         on_progress: told how many lines of how many are done.
 
     Raises:
         DataError: the file is missing or empty, no line is fit, or `out_dir` holds the
-            beginnings of another dataset.
+            beginnings of another dataset, or is damaged.
     """
-    lines = _read_lines(jsonl)
+    lines = read_lines(jsonl)
     out_dir.mkdir(parents=True, exist_ok=True)
-    facts = _facts(jsonl, text_side, source, shard_size)
-    _check_plan(out_dir, facts)
-    shards = [shard_name(i) for i in range(-(-len(lines) // shard_size))]
-    num_examples = num_resumed = 0
-    skipped: list[Skipped] = []
+    facts = {
+        "jsonl_sha256": describe_file(jsonl)["sha256"],
+        "codec": source,
+        **({} if source_sha256 is None else {"codec_sha256": source_sha256}),
+        **text_side.facts,
+        "shard_size": shard_size,
+    }
+    begin(out_dir, facts)
+    shards = [shard_name(index) for index in range(-(-len(lines) // shard_size))]
+    job = _LineJob(text_side, encode, jsonl.parent)
+    reports: list[ShardReport] = []
     with ThreadPoolExecutor(num_workers) as pool:
-        for index, name in enumerate(shards):
-            start = index * shard_size
-            if has_shard(out_dir, name):
-                num_resumed += 1
-            else:
-                job = _LineJob(text_side, encode, jsonl.parent)
-                results = list(pool.map(job, lines[start : start + shard_size]))
-                examples = [result for result in results if isinstance(result, Example)]
-                write_shard(out_dir, name, examples)
-                num_examples += len(examples)
-                skipped += [result for result in results if isinstance(result, Skipped)]
+        for start, name in zip(range(0, len(lines), shard_size), shards, strict=True):
+            part = lines[start : start + shard_size]
+            report = finish_shard(out_dir, name, part, lambda some: list(pool.map(job, some)))
+            reports.append(report)
             if on_progress is not None:
                 on_progress(min(start + shard_size, len(lines)), len(lines))
-    if num_examples == 0 and num_resumed == 0:
+    skipped = tuple(chain.from_iterable(report.skipped for report in reports))
+    if not any(report.num_examples for report in reports):
+        forget(out_dir)
         raise DataError(f"no line of {jsonl} is fit: line {skipped[0].line}: {skipped[0].reason}")
     write_description(out_dir, shards, facts)
-    return PrepareReport(num_examples, num_resumed, tuple(skipped))
+    num_resumed = sum(report.is_resumed for report in reports)
+    return PrepareReport(sum(report.num_new for report in reports), num_resumed, skipped)
 
 
 def file_encoder(codec: Codec | None) -> Encode:
@@ -148,9 +174,12 @@ def make_example(item: TrainingItem, text_side: TextSide, encode: Encode) -> Exa
     Raises:
         DuologueError: audio, codes or transcript cannot be used.
     """
-    codes = np.concatenate([encode(path) for path in item.audio_paths], axis=1)
-    if len(codes) != text_side.num_channels:
-        raise DataError(f"{len(codes)} codebooks; wanted: {text_side.num_channels}")
+    parts = [encode(path) for path in item.audio_paths]
+    for path, part in zip(item.audio_paths, parts, strict=True):
+        if len(part) != text_side.num_channels:
+            wanted = text_side.num_channels
+            raise DataError(f"{path.name} has {len(part)} codebooks; wanted: {wanted}")
+    codes = np.concatenate(parts, axis=1)
     text = normalize_text(item.text, text_side.rules)
     ids = encode_transcript(text, text_side.prompt, text_side.tokenizer)
     return Example(build_row(ids, codes, text_side.tokens), codes.shape[1])
@@ -164,29 +193,18 @@ class _LineJob:
     encode: Encode
     base_dir: Path
 
-    def __call__(self, numbered: tuple[int, str]) -> Example | Skipped:
+    def __call__(self, numbered: NumberedLine) -> Example | Skipped:
         number, line = numbered
         try:
             return make_example(read_item(line, self.base_dir), self.text_side, self.encode)
         except DuologueError as error:
             return Skipped(number, str(error))
-
-
-def _read_lines(jsonl: Path) -> Sequence[tuple[int, str]]:
-    if not jsonl.is_file():
-        raise DataError(f"there is no file {jsonl}")
-    text = jsonl.read_text(encoding="utf-8")
-    lines = [(n, line) for n, line in enumerate(text.splitlines(), start=1) if line.strip()]
-    if not lines:
-        raise DataError(f"{jsonl} is empty")
-    return lines
+        except Exception as error:  # a codec may raise anything; the other lines go on
+            return Skipped(number, f"{type(error).__name__}: {error}")
 
 
 def _read_codes(path: Path) -> IntArray:
-    try:
-        codes = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
+    codes = read_array(path)
     if codes.ndim != 2 or not np.issubdtype(codes.dtype, np.integer):
         raise DataError(f"{path} holds {codes.dtype} {list(codes.shape)}; wanted: codes [K, T]")
     aligned: IntArray = codes.astype(np.int64)
@@ -201,31 +219,3 @@ def _read_audio(path: Path) -> ReferenceAudio:
     except (OSError, soundfile.LibsndfileError) as error:
         raise DataError(f"{path} cannot be read as audio: {error}") from error
     return ReferenceAudio(samples, int(rate_hz))
-
-
-def _facts(jsonl: Path, text_side: TextSide, source: str, shard_size: int) -> dict[str, Any]:
-    tokens = text_side.tokens
-    return {
-        "jsonl_sha256": hashlib.sha256(jsonl.read_bytes()).hexdigest(),
-        "codec": source,
-        "rules": text_side.rules,
-        "num_channels": text_side.num_channels,
-        "speech_start": tokens.speech_start,
-        "end_of_speech": tokens.end_of_speech,
-        "shard_size": shard_size,
-    }
-
-
-def _check_plan(out_dir: Path, facts: dict[str, Any]) -> None:
-    """Write down what the folder is for, or compare with what it was begun for."""
-    path = out_dir / PLAN_FILE
-    if not path.is_file():
-        path.write_text(json.dumps(facts) + "\n", encoding="utf-8")
-        return
-    begun = json.loads(path.read_text(encoding="utf-8"))
-    differing = sorted(name for name in facts if begun.get(name) != facts[name])
-    if differing:
-        raise DataError(
-            f"{out_dir} was begun with another {', '.join(differing)}; allowed: a new folder, or "
-            f"the same settings (see {PLAN_FILE} there)"
-        )

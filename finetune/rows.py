@@ -28,6 +28,7 @@ from duologue.runtime.text.tokenizer import Piece, TextTokenizer
 IGNORED = -100
 """The label of what is not to be learnt."""
 _SPEAKER_TAG = re.compile(r"\[S(\d+)\]")
+_MAX_DIGITS = 9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,7 +68,7 @@ def encode_transcript(text: str, prompt: PromptConfig, tokenizer: TextTokenizer)
     # The pattern's group makes every second part the number of a speaker.
     for place, part in enumerate(_SPEAKER_TAG.split(text)):
         if place % 2:
-            spoken.append(tokenizer.token_id(_speaker_token(int(part), prompt, text)))
+            spoken.append(tokenizer.token_id(_speaker_token(part, prompt, text)))
         elif part:
             spoken.append(read_aloud(part, prompt.reading))
     parts = (before, spoken, after)
@@ -130,9 +131,13 @@ def count_frames(row: TrainingRow) -> int:
     return int((row.labels != IGNORED).all(axis=1).sum())
 
 
-def _speaker_token(speaker: int, prompt: PromptConfig, text: str) -> str:
+def _speaker_token(number: str, prompt: PromptConfig, text: str) -> str:
+    # Python refuses to read numbers of thousands of digits.
+    speaker = int(number) if len(number) <= _MAX_DIGITS else 0
     if not 1 <= speaker <= prompt.max_speakers:
-        raise DataError(f"[S{speaker}] in {text[:60]!r}; allowed: [S1] to [S{prompt.max_speakers}]")
+        raise DataError(
+            f"[S{number[:_MAX_DIGITS]}] in {text[:60]!r}; allowed: [S1] to [S{prompt.max_speakers}]"
+        )
     return prompt.speaker_tokens[speaker - 1]
 
 

@@ -154,3 +154,65 @@ def test_audio_without_a_codec_and_empty_files_are_refused(
         _run(_jsonl(tmp_path, []), text_side)
     with pytest.raises(DataError, match="there is no file"):
         _run(tmp_path / "none.jsonl", text_side)
+
+
+_TEXT = '{"file_path": "0.npy", "full_transcript": "[S1]aSEPb"}'
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u0085", "\x7f", "\u2029"])
+def test_only_a_line_feed_ends_a_line(tmp_path: Path, text_side: TextSide, separator: str) -> None:
+    _codes(tmp_path, "0.npy", 1)
+    path = tmp_path / "data.jsonl"
+    lines = [_TEXT.replace("SEP", separator), "[1]", "", _TEXT]
+    # With a byte order mark and the line ends of Windows, as some editors save it.
+    path.write_bytes("\r\n".join(lines).encode("utf-8-sig"))
+    report = _run(path, text_side)
+    assert (report.num_examples, [skipped.line for skipped in report.skipped]) == (2, [2])
+    ids = SpeechDataset(tmp_path / "out")[0].input_ids[:, 0].tolist()
+    assert all(token in ids for token in text_side.tokenizer.encode_text(separator))
+
+
+def test_a_file_that_is_not_utf8_is_named_with_the_place(
+    tmp_path: Path, text_side: TextSide
+) -> None:
+    path = tmp_path / "data.jsonl"
+    path.write_bytes(b"{}\n{}\n" + "Grüße".encode("latin-1"))
+    with pytest.raises(DataError, match=r"data\.jsonl, line 3, byte 8 .*UTF-8"):
+        _run(path, text_side)
+
+
+def test_no_single_line_ends_the_whole_run(tmp_path: Path, text_side: TextSide) -> None:
+    def item(text: str, name: str = "0.npy") -> dict[str, str]:
+        return {"file_path": name, "full_transcript": text}
+
+    two = {"reference_text": "[S1]", "text": "b", "audio": "0.npy", "reference_audio": "r.npy"}
+    np.save(tmp_path / "r.npy", np.zeros((3, 2), np.int64))
+    (tmp_path / "empty.npy").write_bytes(b"")
+    (tmp_path / "zip.npy").write_bytes(b"PK\x03\x04")
+    items = [
+        *_plain_items(tmp_path, 1),
+        two,
+        item(f"[S{'9' * 5000}]a"),
+        item("[S1]a", "empty.npy"),
+        item("[S1]a", "zip.npy"),
+        item("[S1]\ud800"),
+        item("[S1]a", "a\0.npy"),
+        item("[S1]a", "odd"),
+    ]
+    path = _jsonl(tmp_path, items)
+    with path.open("a") as file:
+        file.write("[" * 100_000 + "\n")
+
+    def encode(audio: Path) -> IntArray:
+        if audio.name == "odd":
+            raise RuntimeError("the codec is at a loss")
+        return file_encoder(None)(audio)
+
+    report = _run(path, text_side, encode=encode)
+    assert report.num_examples == 1
+    reasons = {skipped.line: skipped.reason for skipped in report.skipped}
+    assert list(reasons) == [2, 3, 4, 5, 6, 7, 8, 9]
+    assert reasons[2] == "r.npy has 3 codebooks; wanted: 2"
+    assert "allowed: [S1] to [S2]" in reasons[3]
+    assert len(reasons[3]) < 200
+    assert reasons[8] == "RuntimeError: the codec is at a loss"

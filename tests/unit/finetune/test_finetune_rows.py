@@ -35,6 +35,9 @@ def test_speaker_tags_become_tokens_and_the_rest_stays_text(tokenizer: TextToken
 def test_a_speaker_that_the_model_lacks_is_refused(tokenizer: TextTokenizer) -> None:
     with pytest.raises(DataError, match=r"\[S3\].*allowed: \[S1\] to \[S2\]"):
         encode_transcript("[S3]a", PROMPT, tokenizer)
+    # More digits than Python reads as a number.
+    with pytest.raises(DataError, match=r"allowed: \[S1\] to \[S2\]"):
+        encode_transcript(f"[S{'9' * 5000}]a", PROMPT, tokenizer)
 
 
 def test_only_the_audio_and_its_end_are_learnt() -> None:
