@@ -35,22 +35,28 @@ def prepare(
     model: ModelOption,
     out: OutOption,
     codec: Annotated[
-        Path | None,
-        typer.Option(metavar="BUNDLE", help="Bundle whose codec encodes; without it: codes only."),
+        str | None,
+        typer.Option(metavar="BUNDLE", help="Whose codec encodes; without it: codes only."),
     ] = None,
     normalization: Annotated[
         NormalizationChoice, typer.Option(help="Text rules for the transcripts.")
     ] = NormalizationChoice.NONE,
     workers: Annotated[int, typer.Option(min=1, help="Recordings encoded at a time.")] = 2,
+    device: Annotated[str, typer.Option(help="Of the codec: auto, cpu, cuda or cuda:N.")] = "cpu",
 ) -> None:
-    """Encode recordings and transcripts once; a call that was broken off goes on."""
+    """Encode recordings and transcripts once.
+
+    A call that was broken off goes on, and lines that were left out are tried again.
+    """
     from rich.console import Console
     from rich.progress import Progress
 
     from duologue.finetune.prepare import file_encoder
     from duologue.finetune.prepare import prepare as run
-    from duologue.finetune.sources import open_codec, text_side
+    from duologue.finetune.sources import codec_sha256, open_codec, text_side
+    from duologue.models import resolve_bundle
 
+    bundle_dir = None if codec is None else resolve_bundle(codec)
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("encoding", total=None)
@@ -58,13 +64,17 @@ def prepare(
             jsonl,
             out,
             text_side(model, normalization.value),
-            file_encoder(None if codec is None else open_codec(codec, workers)),
-            source=str(codec),
+            file_encoder(bundle_dir and open_codec(bundle_dir, workers, device)),
+            # As folders that were begun earlier have it.
+            source=str(codec and Path(codec)),
+            source_sha256=bundle_dir and codec_sha256(bundle_dir),
             num_workers=workers,
             on_progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
     for skipped in report.skipped:
         console.print(f"line {skipped.line} is left out: {skipped.reason}", markup=False)
+    if report.skipped:
+        console.print(f"{len(report.skipped)} lines are left out; the next call tries them again")
     typer.echo(f"{out}: {report.num_examples} new examples")
 
 

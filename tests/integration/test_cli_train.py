@@ -12,8 +12,13 @@ import typer
 from typer.testing import CliRunner
 
 from duologue.cli.train import train
+from duologue.finetune.dataset import SpeechDataset
 from duologue.finetune.model_files import load_base
 from duologue.finetune.new_model import write_new_model
+from duologue.finetune.prepare_plan import PLAN_FILE
+from duologue.finetune.rows import count_frames
+from duologue.models import noise_bundle_path
+from duologue.runtime.config import Bundle
 
 RUNNER = CliRunner()
 SETTINGS = """
@@ -74,6 +79,30 @@ def test_codes_become_data_and_data_a_checkpoint(
     assert RUNNER.invoke(app, ["train", "lm", *common, *fresh]).exit_code == 0
 
 
+def test_recordings_are_encoded_by_a_bundle_that_is_called_by_name(
+    app: typer.Typer, tmp_path: Path
+) -> None:
+    import soundfile
+
+    write_new_model(tmp_path / "model", "small", seed=0)
+    samples = np.random.default_rng(0).uniform(-0.1, 0.1, 16_000)
+    soundfile.write(tmp_path / "a.wav", samples, 16_000)
+    path = tmp_path / "data.jsonl"
+    path.write_text(json.dumps({"file_path": "a.wav", "full_transcript": "[S1]a"}))
+    data = tmp_path / "prepared"
+    command = ["train", "prepare", str(path), "--model", str(tmp_path / "model")]
+    command += ["--out", str(data), "--codec", "noise", "--device"]
+    made = RUNNER.invoke(app, [*command, "cpu"])
+    assert made.exit_code == 0, made.output
+    assert "1 new examples" in made.stdout
+    # 12.5 frames a second.
+    assert count_frames(SpeechDataset(data)[0]) == 12
+    weights = Bundle.load(noise_bundle_path()).files["codec.safetensors"]
+    assert json.loads((data / PLAN_FILE).read_text())["codec_sha256"] == weights["sha256"]
+    refused = RUNNER.invoke(app, [*command, "tpu"])
+    assert "codec device is 'tpu'; allowed: auto, cpu, cuda or cuda:N" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -81,6 +110,10 @@ def test_codes_become_data_and_data_a_checkpoint(
         (["lm", "--data", "none", "--out", "x"], "either a model to begin with, or the shape"),
         (["compare", "none", "--out", "x"], "has no dialogues.jsonl"),
         (["prepare", "none.jsonl", "--model", "none", "--out", "x"], "config.json is missing"),
+        (
+            ["prepare", "none.jsonl", "--model", "none", "--out", "x", "--codec", "none"],
+            "allowed: 'default', 'noise' or the directory of a bundle",
+        ),
     ],
 )
 def test_what_is_missing_is_said_in_one_line(
