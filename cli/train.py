@@ -64,10 +64,10 @@ def prepare(
             jsonl,
             out,
             text_side(model, normalization.value),
-            file_encoder(bundle_dir and open_codec(bundle_dir, workers, device)),
+            file_encoder(None if bundle_dir is None else open_codec(bundle_dir, workers, device)),
             # As folders that were begun earlier have it.
-            source=str(codec and Path(codec)),
-            source_sha256=bundle_dir and codec_sha256(bundle_dir),
+            source=str(None if codec is None else Path(codec)),
+            source_sha256=None if bundle_dir is None else codec_sha256(bundle_dir),
             num_workers=workers,
             on_progress=lambda done, total: progress.update(task, completed=done, total=total),
         )

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from duologue.finetune.errors import DataError
+
+_MAGIC = b"\x93NUMPY"
 
 
 def read_array(path: Path, *, mapped: bool = False) -> npt.NDArray[Any]:
@@ -24,13 +26,12 @@ def read_array(path: Path, *, mapped: bool = False) -> npt.NDArray[Any]:
         DataError: the file is missing, damaged, or holds no array of numbers.
     """
     try:
-        # Not numpy.load, which also opens what is no .npy file.
-        array: npt.NDArray[Any]
-        if mapped:
-            array = np.lib.format.open_memmap(path, mode="r")
-        else:
-            with path.open("rb") as file:
-                array = np.lib.format.read_array(file, allow_pickle=False)
+        with path.open("rb") as file:
+            # Only this, for numpy.load opens archives too.
+            if file.read(len(_MAGIC)) != _MAGIC:
+                raise ValueError("it is no .npy file")
+        mode: Literal["r"] | None = "r" if mapped else None
+        array: npt.NDArray[Any] = np.load(path, mmap_mode=mode, allow_pickle=False)
     except Exception as error:  # damaged files raise almost anything
         raise DataError(f"{path} cannot be read: {error}") from error
     return array
