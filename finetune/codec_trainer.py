@@ -87,9 +87,9 @@ def _check_start(trainer: CodecTrainer, directory: Path) -> None:
     options, is_ready = trainer.options, trainer.quantizer.is_ready
     if trainer.step >= options.num_steps:
         raise TrainingError(
-            f"{directory} has {trainer.step} steps already, and num_steps (--steps) is"
-            f" {options.num_steps}; it counts all steps from the first run on, whatever they"
-            f" train; allowed: more than {trainer.step}"
+            f"the run in {directory} is at step {trainer.step} already, and num_steps (--steps) is"
+            f" {options.num_steps}; it counts all steps from the first run on, with and without"
+            f" decoder_only; allowed: more than {trainer.step}"
         )
     if options.decoder_only and not is_ready:
         raise TrainingError(

@@ -162,7 +162,7 @@ def test_a_finished_run_says_so_and_has_its_weights(
     options = replace(OPTIONS, num_steps=2)
     train_codec(audio_dir, tmp_path, params, options)
     (tmp_path / WEIGHTS_FILE).unlink()
-    with pytest.raises(TrainingError, match=r"has 2 steps already.*allowed: more than 2"):
+    with pytest.raises(TrainingError, match=r"is at step 2 already.*allowed: more than 2"):
         train_codec(audio_dir, tmp_path, params, replace(options, decoder_only=decoder_only))
     assert read_tensors(tmp_path)
 
