@@ -129,7 +129,7 @@ def codec(
     config: Annotated[
         Path | None, typer.Option(metavar="YAML", help="Sizes of the codec; without it: small.")
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Where the learning rate ends.")] = 20_000,
+    steps: Annotated[int, typer.Option(min=1, help="Of all runs in the folder together.")] = 20_000,
     batch_seconds: Annotated[float, typer.Option(help="Seconds of audio per step.")] = 6.0,
     learning_rate: Annotated[float, typer.Option(help="The highest.")] = 6e-4,
     decoder_only: Annotated[
@@ -137,10 +137,11 @@ def codec(
     ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
 ) -> None:
-    """Train an XY-Tokenizer; a run that was stopped goes on in its out folder."""
+    """Train an XY-Tokenizer, from nothing or from what lies in its out folder."""
+    from duologue.finetune.codec_files import read_generator_params
     from duologue.finetune.codec_options import CodecTraining
     from duologue.finetune.codec_trainer import train_codec
-    from duologue.finetune.settings import packaged_config, read_yaml
+    from duologue.finetune.settings import packaged_config
 
     options = CodecTraining(
         num_steps=steps,
@@ -149,7 +150,7 @@ def codec(
         decoder_only=decoder_only,
         device=device,
     )
-    params = read_yaml(config or packaged_config("codec_small.yaml"))["generator_params"]
+    params = read_generator_params(config or packaged_config("codec_small.yaml"))
     train_codec(
         audio,
         out,

@@ -4,14 +4,18 @@
 Its tokenizer is byte-level, so that the vocabulary is open; letters lose their case, and the
 sentence that opens every prompt is one token, because a small model has no use for its 121 bytes.
 Chinese characters are read as Pinyin.
+
+`python -m duologue.finetune.new_model DIR --shape small` writes one.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from duologue.build_engines.moss_ttsd import PROMPT
@@ -20,6 +24,7 @@ from duologue.build_engines.random_tokenizer import write_byte_tokenizer
 from duologue.finetune.errors import TrainingError
 from duologue.finetune.model import initialize
 from duologue.finetune.model_files import WEIGHTS_FILE, load_base, save_checkpoint
+from duologue.runtime.errors import DuologueError
 
 _ORIGIN_FILE = "new_model.json"
 
@@ -129,3 +134,29 @@ def choose_base(model_dir: Path | None, shape_name: str | None, out_dir: Path, s
             "the same, or another folder"
         )
     return new_dir
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the command line, and write a new model.
+
+    Args:
+        arguments: None takes those of the process.
+
+    Raises:
+        SystemExit: with one line of text when it cannot be written.
+    """
+    parser = argparse.ArgumentParser(prog="python -m duologue.finetune.new_model")
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--shape", choices=sorted(SHAPES), default="small")
+    parser.add_argument("--seed", type=int, default=42, help="of the weights")
+    args = parser.parse_args(arguments)
+    if (args.directory / WEIGHTS_FILE).exists():
+        raise SystemExit(f"error: {args.directory} holds a model; allowed: another folder")
+    try:
+        write_new_model(args.directory, args.shape, args.seed)
+    except DuologueError as error:
+        raise SystemExit(f"error: {error}") from error
+
+
+if __name__ == "__main__":
+    main()

@@ -131,6 +131,7 @@ RULES: dict[str, tuple[str, ...]] = {
         "runtime.backbone",
         "runtime.codec",
         "runtime.lm",
+        "runtime.plain",
         "runtime.text",
         "runtime.voices",
         "build_engines",

@@ -17,6 +17,7 @@ from duologue.finetune.model_files import load_base
 from duologue.finetune.new_model import write_new_model
 from duologue.finetune.prepare_plan import PLAN_FILE
 from duologue.finetune.rows import count_frames
+from duologue.finetune.settings import packaged_config
 from duologue.models import noise_bundle_path
 from duologue.runtime.config import Bundle
 
@@ -113,6 +114,10 @@ def test_recordings_are_encoded_by_a_bundle_that_is_called_by_name(
         (
             ["prepare", "none.jsonl", "--model", "none", "--out", "x", "--codec", "none"],
             "allowed: 'default', 'noise' or the directory of a bundle",
+        ),
+        (
+            ["codec", "none", "--out", "x", "--config", str(packaged_config("lm_small.yaml"))],
+            "has no mapping generator_params",
         ),
     ],
 )

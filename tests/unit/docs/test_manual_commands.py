@@ -42,6 +42,10 @@ TESTED = {
     r"\S*duologue train( lm)? ": ("tests/integration/test_cli_train.py", "train"),
     r"duologue train codec ": ("tests/integration/test_train_codec.py", "codec"),
     r"duologue build .*--engine onnx": ("tests/integration/test_build_bundle.py", "build"),
+    r"python -m duologue\.finetune\.new_model ": (
+        "tests/unit/finetune/test_finetune_model.py",
+        "main([",
+    ),
     r"python -m duologue\.finetune\.finetune ": (
         "tests/integration/test_train_lm.py",
         "finetune.finetune",

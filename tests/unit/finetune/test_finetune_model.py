@@ -12,7 +12,7 @@ from duologue.finetune.body import attend
 from duologue.finetune.errors import TrainingError
 from duologue.finetune.model import TrainableLm, initialize
 from duologue.finetune.model_files import load_base, load_probes, save_checkpoint, save_probes
-from duologue.finetune.new_model import choose_base, write_new_model
+from duologue.finetune.new_model import choose_base, main, write_new_model
 from duologue.finetune.rows import IGNORED
 from duologue.finetune.sources import text_side
 from duologue.runtime.config import LmConfig
@@ -195,6 +195,13 @@ def test_a_new_model_is_made_once_and_is_not_taken_for_another(tmp_path: Path) -
     assert choose_base(new, None, tmp_path, seed=9) == new
     with pytest.raises(TrainingError, match="give either a model"):
         choose_base(new, "tiny", tmp_path, seed=4)
+
+
+def test_a_new_model_is_written_by_a_line_and_never_over_another(tmp_path: Path) -> None:
+    main([str(tmp_path / "new"), "--shape", "tiny", "--seed", "4"])
+    assert choose_base(None, "tiny", tmp_path, seed=4) == tmp_path / "new"
+    with pytest.raises(SystemExit, match="holds a model; allowed: another folder"):
+        main([str(tmp_path / "new")])
 
 
 def test_a_new_model_reads_chinese_as_pinyin(tmp_path: Path) -> None:
