@@ -46,6 +46,10 @@ TESTED = {
         "tests/unit/finetune/test_finetune_model.py",
         "main([",
     ),
+    r"python -m duologue\.finetune\.average ": (
+        "tests/unit/finetune/test_average_checkpoints.py",
+        "main([",
+    ),
     r"python -m duologue\.finetune\.finetune ": (
         "tests/integration/test_train_lm.py",
         "finetune.finetune",
