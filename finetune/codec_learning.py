@@ -25,8 +25,8 @@ from duologue.finetune.codec_losses import PitchHint, ReconstructionLoss
 from duologue.finetune.codec_model import freeze_encoder, latents_of, new_codec, reconstruct
 from duologue.finetune.codec_options import CodecTraining
 from duologue.finetune.codec_quantizer import QuantizerTrainer
+from duologue.finetune.errors import TrainingError
 from duologue.runtime.codec.xy.parameters import XyParameters
-from duologue.runtime.errors import DuologueError
 
 _BETAS = (0.8, 0.99)
 _WEIGHT_DECAY = 1e-3
@@ -36,10 +36,6 @@ _VECTORS_PER_CODE = 6
 _CUT_WINDOW = 0.5
 _SHORTEST_WINDOW = 6
 _TERM_WEIGHTS = {"mel": 2.0, "stft": 1.0, "convergence": 1.0, "harmonics": 1.0, "pitch": 1.0}
-
-
-class TrainingFailedError(DuologueError):
-    """The loss is no longer a number."""
 
 
 class CodecTrainer:
@@ -81,13 +77,13 @@ class CodecTrainer:
             Losses by name.
 
         Raises:
-            TrainingFailedError: the loss is not a number.
+            TrainingError: the loss is not a number.
         """
         self._set_learning_rate()
         values = self._losses(batch)
         total = values["total"]
         if not torch.isfinite(total):
-            raise TrainingFailedError(
+            raise TrainingError(
                 f"the loss is {float(total.detach())} at step {self.step}; lower learning_rate"
                 f" (now {self.options.learning_rate}) or go on from an earlier checkpoint"
             )

@@ -50,8 +50,8 @@ def train_codec(
     Raises:
         ConfigError: no audio, sizes that cannot be, or a codec of others in `output_dir`.
         DataError: a file that cannot be read or holds nothing.
-        TrainingError: no step is left, or there are no codes for `options.decoder_only` to keep.
-        TrainingFailedError: the loss is not a number.
+        TrainingError: no step is left, there are no codes for `options.decoder_only` to keep, or
+            the loss is not a number.
     """
     trainer = CodecTrainer(params, options)
     trainer.resume(output_dir)
