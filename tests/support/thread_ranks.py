@@ -52,6 +52,7 @@ class Crew:
         self.ends: dict[int, Link] = {}
         self.links: dict[int, Link] = {}
         self.statuses: list[int] = []
+        self.has_ended = threading.Event()
         self.losses: list[str] = []
         self.num_closed = 0
 
@@ -87,6 +88,7 @@ class Crew:
 
     def _end(self, status: int) -> None:
         self.statuses.append(status)
+        self.has_ended.set()
         self.barrier.abort()
 
     def join(self) -> None:

@@ -121,6 +121,8 @@ def test_a_failure_on_rank_0_ends_all(
     crew.bodies[0].step = fail  # type: ignore[method-assign]
     with pytest.raises(MemoryError):
         crew.backbone.prefill(0, random_ids(built[0], 9))
+    # The rank's own thread may be through before the one that reads its link has seen the end.
+    assert crew.has_ended.wait(WAIT_S)
     crew.join()
     assert LOST_EXIT_STATUS in crew.statuses
     assert "no room" in crew.losses[0]
