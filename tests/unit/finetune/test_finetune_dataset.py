@@ -4,33 +4,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_datasets import small_example, write_dataset
 
 from duologue.finetune.collate import Collator
 from duologue.finetune.dataset import (
     DATASET_FILE,
-    Example,
     SpeechDataset,
-    write_description,
-    write_shard,
 )
 from duologue.finetune.errors import DataError
 from duologue.finetune.row_source import check_rows, open_parts, open_rows, split_rows
 from duologue.runtime.lm.delay import DelayPattern
 
 
-def _example(length: int, frames: int) -> Example:
-    return Example(np.arange(length * 2).reshape(length, 2) % 6, frames)
-
-
-def _write(folder: Path, *shards: list[Example]) -> None:
-    for place, examples in enumerate(shards):
-        write_shard(folder, f"s{place}", examples)
-    write_description(folder, [f"s{place}" for place in range(len(shards))], {})
-
-
 def test_examples_come_back_in_order_over_all_shards(tmp_path: Path) -> None:
-    examples = [_example(length, 2) for length in (4, 6, 5)]
-    _write(tmp_path, examples[:1], [], examples[1:])
+    examples = [small_example(length, 2) for length in (4, 6, 5)]
+    write_dataset(tmp_path, examples[:1], [], examples[1:])
     dataset = SpeechDataset(tmp_path)
     assert dataset.lengths.tolist() == [4, 6, 5]
     for place, example in enumerate(examples):
@@ -39,14 +27,14 @@ def test_examples_come_back_in_order_over_all_shards(tmp_path: Path) -> None:
 
 
 def test_a_shard_that_was_cut_off_is_named(tmp_path: Path) -> None:
-    _write(tmp_path, [_example(4, 2)])
+    write_dataset(tmp_path, [small_example(4, 2)])
     np.save(tmp_path / "s0.npy", np.zeros((3, 2), np.int32))
     with pytest.raises(DataError, match=r"s0\.npy holds int32 \[3, 2\]; wanted: int32 \[4"):
         SpeechDataset(tmp_path)
 
 
 def test_an_array_of_objects_is_never_unpickled(tmp_path: Path) -> None:
-    _write(tmp_path, [_example(4, 2)])
+    write_dataset(tmp_path, [small_example(4, 2)])
     np.save(tmp_path / "s0.npy", np.array([object()]), allow_pickle=True)
     with pytest.raises(DataError, match="cannot be read"):
         SpeechDataset(tmp_path)
@@ -57,13 +45,13 @@ def test_folders_without_examples_are_refused(tmp_path: Path) -> None:
         open_rows(tmp_path)
     with pytest.raises(DataError, match=f"no {DATASET_FILE}"):
         SpeechDataset(tmp_path)
-    _write(tmp_path, [])
+    write_dataset(tmp_path, [])
     with pytest.raises(DataError, match="holds no example"):
         open_rows(tmp_path)
 
 
 def test_a_split_shares_all_examples_between_its_parts(tmp_path: Path) -> None:
-    _write(tmp_path, [_example(length, 2) for length in range(4, 14)])
+    write_dataset(tmp_path, [small_example(length, 2) for length in range(4, 14)])
     train, held_out = split_rows(open_rows(tmp_path), 0.3, seed=1)
     assert held_out is not None
     assert len(held_out) == 3
@@ -72,7 +60,7 @@ def test_a_split_shares_all_examples_between_its_parts(tmp_path: Path) -> None:
 
 
 def test_a_split_that_leaves_nothing_is_refused(tmp_path: Path) -> None:
-    _write(tmp_path, [_example(4, 2)])
+    write_dataset(tmp_path, [small_example(4, 2)])
     with pytest.raises(DataError, match=r"eval_fraction is 0\.5 of 1 examples"):
         split_rows(open_rows(tmp_path), 0.5, seed=1)
 
@@ -81,7 +69,7 @@ def test_a_folder_that_is_named_twice_holds_the_same_examples_out_of_both(tmp_pa
     for place, name in enumerate("ab"):
         (tmp_path / name).mkdir()
         lengths = range(4 + 20 * place, 14 + 20 * place)
-        _write(tmp_path / name, [_example(length, 2) for length in lengths])
+        write_dataset(tmp_path / name, [small_example(length, 2) for length in lengths])
     first, second = tmp_path / "a", tmp_path / "b"
     train, held_out = open_parts([first, second, first], 0.3, seed=1)
     assert held_out is not None
@@ -96,7 +84,7 @@ def _collator(vocab_sizes: tuple[int, ...], max_length: int = 100) -> Collator:
 
 
 def test_data_of_another_model_is_refused(tmp_path: Path) -> None:
-    _write(tmp_path, [_example(4, 2)])
+    write_dataset(tmp_path, [small_example(4, 2)])
     rows = open_rows(tmp_path)
     check_rows(rows, _collator((30, 6)))
     with pytest.raises(DataError, match="has 2 channels; wanted: 3"):
@@ -106,16 +94,16 @@ def test_data_of_another_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_each_part_is_looked_at(tmp_path: Path) -> None:
-    for name, examples in (("fit", [_example(4, 2)]), ("unfit", [_example(4, 2)])):
+    for name, examples in (("fit", [small_example(4, 2)]), ("unfit", [small_example(4, 2)])):
         (tmp_path / name).mkdir()
-        _write(tmp_path / name, examples)
+        write_dataset(tmp_path / name, examples)
     np.save(tmp_path / "unfit" / "s0.npy", np.full((4, 2), -3, np.int32))
     with pytest.raises(DataError, match="channel 0 of the data has the id -3"):
         check_rows(open_rows(tmp_path / "fit", tmp_path / "unfit"), _collator((30, 6)))
 
 
 def test_data_that_teaches_nothing_is_refused(tmp_path: Path) -> None:
-    _write(tmp_path, [_example(12, 2), _example(14, 3)])
+    write_dataset(tmp_path, [small_example(12, 2), small_example(14, 3)])
     rows = open_rows(tmp_path)
     check_rows(rows, _collator((30, 6), max_length=11))
     with pytest.raises(DataError, match="of the first 2 examples are all ignored within 9 rows"):

@@ -5,31 +5,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_datasets import small_example, write_dataset
 
 from duologue.finetune.dataset import (
     Example,
     SpeechDataset,
     read_shard,
-    write_description,
     write_shard,
 )
 from duologue.finetune.errors import DataError
 from duologue.runtime.core import IntArray
 
 
-def _example(length: int, frames: int) -> Example:
-    return Example(np.arange(length * 2).reshape(length, 2) % 6, frames)
-
-
-def _write(folder: Path, *shards: list[Example]) -> None:
-    for place, examples in enumerate(shards):
-        write_shard(folder, f"s{place}", examples)
-    write_description(folder, [f"s{place}" for place in range(len(shards))], {})
-
-
 @pytest.mark.parametrize("content", [b"", b"no array", b"PK\x03\x04", b"\x93NUMPY\x01\x00\xff\xff"])
 def test_a_damaged_array_is_named(tmp_path: Path, content: bytes) -> None:
-    _write(tmp_path, [_example(4, 2)])
+    write_dataset(tmp_path, [small_example(4, 2)])
     (tmp_path / "s0.npy").write_bytes(content)
     with pytest.raises(DataError, match=r"s0\.npy cannot be read"):
         SpeechDataset(tmp_path)
@@ -37,7 +27,7 @@ def test_a_damaged_array_is_named(tmp_path: Path, content: bytes) -> None:
 
 @pytest.mark.skipif(not os.path.isdir("/dev/fd"), reason="tells what is open on Unix only")
 def test_more_shards_than_files_may_be_open(tmp_path: Path) -> None:
-    _write(tmp_path, *([_example(4, 2)] for _ in range(20)))
+    write_dataset(tmp_path, *([small_example(4, 2)] for _ in range(20)))
     before = len(os.listdir("/dev/fd"))
     dataset = SpeechDataset(tmp_path)
     rows = [dataset[place] for place in range(20)]
@@ -46,9 +36,9 @@ def test_more_shards_than_files_may_be_open(tmp_path: Path) -> None:
 
 
 def test_a_shard_that_is_replaced_under_an_open_dataset_is_told(tmp_path: Path) -> None:
-    _write(tmp_path, [_example(4, 2)])
+    write_dataset(tmp_path, [small_example(4, 2)])
     dataset = SpeechDataset(tmp_path)
-    write_shard(tmp_path, "s0", [_example(3, 2), _example(4, 2)])
+    write_shard(tmp_path, "s0", [small_example(3, 2), small_example(4, 2)])
     with pytest.raises(DataError, match=r"s0\.npy holds int32 \[7, 2\]; wanted: int32 \[4"):
         dataset[0]
 
